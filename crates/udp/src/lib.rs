@@ -1,0 +1,1 @@
+//! UDP sockets whose every datagram has its own IP options.

@@ -1,0 +1,2 @@
+//! The network lab.
+#![forbid(unsafe_code)]
