@@ -1,0 +1,175 @@
+//! ICMP errors, from main's error queue to whoever asked.
+//!
+//! With `IP_RECVERR` set, an error also makes the next send on that socket fail, one to another peer
+//! as well: so while errors are on, datagrams are sent by twins.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use socket2::Socket as Descriptor;
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    receive,
+    socket::Socket,
+    sys::{ControlBuffer, receive_message, set_option},
+};
+use crate::IcmpError;
+
+/// How many errors wait for a subscriber that does not read. Older ones are lost to it, and counted.
+const BACKLOG: usize = 1024;
+
+/// Linux quotes at most 520 bytes on IPv4 and 1,184 on IPv6.
+const QUOTE: usize = 1280;
+
+#[derive(Debug)]
+pub(super) struct Errors {
+    on: AtomicBool,
+    subscribers: Mutex<usize>,
+    sender: broadcast::Sender<IcmpError>,
+}
+
+impl Errors {
+    pub(super) fn new() -> Self {
+        Self {
+            on: AtomicBool::new(false),
+            subscribers: Mutex::new(0),
+            sender: broadcast::Sender::new(BACKLOG),
+        }
+    }
+
+    /// Whether anyone asked.
+    #[inline]
+    pub(super) fn on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    fn join(&self, main: &Descriptor, v6: bool) -> std::io::Result<broadcast::Receiver<IcmpError>> {
+        let mut subscribers = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *subscribers == 0 {
+            // First the flag, so that sends move to twins before an error can hit them.
+            self.on.store(true, Ordering::SeqCst);
+            if let Err(error) = switch(main.as_fd(), v6, true) {
+                self.on.store(false, Ordering::SeqCst);
+                return Err(error);
+            }
+        }
+        *subscribers += 1;
+        Ok(self.sender.subscribe())
+    }
+
+    fn leave(&self, main: &Descriptor, v6: bool) {
+        let mut subscribers = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *subscribers -= 1;
+        if *subscribers == 0 {
+            if let Err(error) = switch(main.as_fd(), v6, false) {
+                tracing::warn!(%error, "cannot turn ICMP errors off");
+            }
+            // The kernel drops the queue by itself, but keeps the last error for the next call.
+            let _ = main.take_error();
+            self.on.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Empties main's error queue.
+    pub(super) fn drain(&self, main: &Descriptor) {
+        let mut payload = [0; QUOTE];
+        let mut control = ControlBuffer::new();
+        while let Ok(received) =
+            receive_message(main.as_fd(), &mut payload, &mut control, libc::MSG_ERRQUEUE)
+        {
+            if let Some(error) = receive::icmp_error(&received, &payload) {
+                // An error from `send` says that nobody listens any more.
+                let _ = self.sender.send(error);
+            }
+        }
+        // Each entry that is read re-arms the next one as the socket's pending error.
+        let _ = main.take_error();
+    }
+}
+
+/// Empties a twin's error queue, which holds only what this host said about its own datagrams, and
+/// that the failed send has said already.
+pub(super) fn discard(twin: &Descriptor) {
+    let mut control = ControlBuffer::new();
+    while receive_message(twin.as_fd(), &mut [], &mut control, libc::MSG_ERRQUEUE).is_ok() {}
+    let _ = twin.take_error();
+}
+
+fn switch(fd: BorrowedFd<'_>, v6: bool, on: bool) -> std::io::Result<()> {
+    set_option(fd, libc::SOL_IP, libc::IP_RECVERR, on.into())?;
+    if v6 {
+        set_option(fd, libc::SOL_IPV6, libc::IPV6_RECVERR, on.into())
+    } else {
+        Ok(())
+    }
+}
+
+/// A subscription to the ICMP errors of one socket.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    socket: Weak<Socket>,
+    /// Closed when the `UdpSocket` is dropped.
+    alive: watch::Receiver<()>,
+    errors: broadcast::Receiver<IcmpError>,
+    missed: u64,
+}
+
+impl Subscription {
+    pub(crate) fn new(socket: &Arc<Socket>, alive: watch::Receiver<()>) -> std::io::Result<Self> {
+        let errors = socket.errors().join(socket.main(), socket.is_v6())?;
+        Ok(Self {
+            socket: Arc::downgrade(socket),
+            alive,
+            errors,
+            missed: 0,
+        })
+    }
+
+    pub(crate) async fn recv(&mut self) -> Option<IcmpError> {
+        loop {
+            match self.errors.try_recv() {
+                Ok(error) => return Some(error),
+                Err(broadcast::error::TryRecvError::Lagged(count)) => {
+                    self.missed += count;
+                    continue;
+                }
+                Err(broadcast::error::TryRecvError::Closed) => return None,
+                Err(broadcast::error::TryRecvError::Empty) => {}
+            }
+            let socket = self.socket.upgrade()?;
+            tokio::select! {
+                _ = self.alive.changed() => return None,
+                received = self.errors.recv() => match received {
+                    Ok(error) => return Some(error),
+                    Err(broadcast::error::RecvError::Lagged(count)) => self.missed += count,
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+                () = socket.drain_when_ready() => {}
+            }
+        }
+    }
+
+    pub(crate) fn missed(&self) -> u64 {
+        self.missed
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.upgrade() {
+            socket.errors().leave(socket.main(), socket.is_v6());
+        }
+    }
+}

@@ -1,0 +1,574 @@
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::AsFd,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+};
+
+use socket2::{SockAddr, Socket as Descriptor};
+use tokio::io::{Interest, Ready, unix::AsyncFd};
+
+use super::{
+    control::{Context, Family},
+    errors::{Errors, discard},
+    receive,
+    sys::{ControlBuffer, get_option, receive_message, register, send_message, set_option},
+    twins::{Twins, new_socket, prepare_main, set_df_mode},
+};
+use crate::{
+    Capabilities, DfMode, RecvMeta, Support, Tos, Transmit,
+    capabilities::{Field, Refused},
+    socket::Config,
+};
+
+/// How often a send is tried again that failed with the error of somebody else's datagram.
+const PENDING_ERRORS: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Socket {
+    /// Closed before main: the first member of the group gets all datagrams.
+    twins: Twins,
+    main: AsyncFd<Descriptor>,
+    local: SocketAddr,
+    df_on: DfMode,
+    df_off: DfMode,
+    /// The DF mode of a datagram that asks for none.
+    default_mode: AtomicU8,
+    default_tos: AtomicU8,
+    /// Twins cannot be had: main's DF mode is switched under `mode_now`, by every sender.
+    locked: AtomicBool,
+    mode_now: Mutex<DfMode>,
+    refused: Refused,
+    errors: Errors,
+}
+
+/// Who sends a datagram.
+#[derive(Clone, Copy)]
+enum Carrier<'a> {
+    Main,
+    Twin(&'a Descriptor),
+    Locked(DfMode),
+}
+
+impl Socket {
+    pub(crate) fn bind(config: &Config) -> io::Result<Self> {
+        let socket = new_socket(config.address, config.only_v6)?;
+        if let Some(bytes) = config.recv_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = config.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        let locked = !prepare_main(&socket);
+        socket.bind(&config.address.into())?;
+        if !locked {
+            socket.set_reuse_port(false)?;
+        }
+        Self::with_descriptor(socket, locked, config)
+    }
+
+    /// Takes over a socket that was bound elsewhere, and so can have no twins.
+    pub(crate) fn adopt(socket: std::net::UdpSocket, config: &Config) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Self::with_descriptor(socket.into(), true, config)
+    }
+
+    fn with_descriptor(socket: Descriptor, locked: bool, config: &Config) -> io::Result<Self> {
+        let local = socket.local_addr()?.as_socket().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "not an IPv4 or IPv6 socket")
+        })?;
+        let fd = socket.as_fd();
+        for option in [libc::IP_RECVTTL, libc::IP_RECVTOS, libc::IP_PKTINFO] {
+            set_option(fd, libc::SOL_IP, option, 1)?;
+        }
+        if local.is_ipv6() {
+            for option in [
+                libc::IPV6_RECVHOPLIMIT,
+                libc::IPV6_RECVTCLASS,
+                libc::IPV6_RECVPKTINFO,
+            ] {
+                set_option(fd, libc::SOL_IPV6, option, 1)?;
+            }
+        }
+        if config.timestamps {
+            set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+        }
+        // The default depends on net.ipv4.ip_no_pmtu_disc, so it is read, never assumed.
+        let mode = DfMode::from_raw(get_option(fd, libc::SOL_IP, libc::IP_MTU_DISCOVER)?)
+            .unwrap_or(DfMode::Want);
+        let tos = read_tos(&socket, local)?;
+        Ok(Self {
+            twins: Twins::default(),
+            main: register(socket, Interest::READABLE)?,
+            local,
+            df_on: config.df_on,
+            df_off: config.df_off,
+            default_mode: AtomicU8::new(u8::try_from(mode.raw()).unwrap_or_default()),
+            default_tos: AtomicU8::new(tos.byte()),
+            locked: AtomicBool::new(locked),
+            mode_now: Mutex::new(mode),
+            refused: Refused::default(),
+            errors: Errors::new(),
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    pub(super) fn is_v6(&self) -> bool {
+        self.local.is_ipv6()
+    }
+
+    pub(super) fn main(&self) -> &Descriptor {
+        self.main.get_ref()
+    }
+
+    pub(super) fn errors(&self) -> &Errors {
+        &self.errors
+    }
+
+    pub(crate) fn df_mode(&self) -> DfMode {
+        DfMode::from_raw(self.default_mode.load(Ordering::Relaxed).into()).unwrap_or(DfMode::Want)
+    }
+
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        let refused = self.refused.bits();
+        let support = |field: Field| {
+            if refused & field.bit() == 0 {
+                Support::PerMessage
+            } else {
+                Support::None
+            }
+        };
+        let locked = self.locked.load(Ordering::Relaxed);
+        Capabilities {
+            ttl: support(Field::Ttl),
+            df_bit: if locked {
+                Support::Locked
+            } else {
+                support(Field::DontFragment)
+            },
+            tos: support(Field::Tos),
+            source: Support::PerMessage,
+            flow_label: if self.is_v6() {
+                support(Field::FlowLabel)
+            } else {
+                Support::None
+            },
+            icmp_errors: true,
+            recv_meta: true,
+        }
+    }
+
+    pub(crate) async fn send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+        let carrier = self.carrier(transmit);
+        loop {
+            match self.send_by(carrier, transmit) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.writable(carrier).await?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+        self.send_by(self.carrier(transmit), transmit)
+    }
+
+    /// Which descriptor's DF mode fits the datagram. Where a twin cannot be made, main's mode is
+    /// switched under a lock from then on.
+    #[inline]
+    fn carrier(&self, transmit: &Transmit<'_>) -> Carrier<'_> {
+        let family = Family::of(transmit.destination);
+        let mode = match (family, transmit.options.df_bit) {
+            // IPv6 has a control message for it.
+            (Family::V6, _) | (_, None) => None,
+            (Family::V4, Some(true)) => Some(self.df_on),
+            (Family::V4, Some(false)) => Some(self.df_off),
+        };
+        if self.locked.load(Ordering::Relaxed) {
+            return Carrier::Locked(mode.unwrap_or_else(|| self.df_mode()));
+        }
+        let errors = self.errors.on();
+        let mode = match mode {
+            Some(mode) if errors || mode != self.df_mode() => mode,
+            // A twin on the IPv6 wildcard address sends from ::1, unless the message says otherwise.
+            None if errors
+                && !(self.local.ip().is_unspecified()
+                    && family == Family::V6
+                    && transmit.options.source.is_none()) =>
+            {
+                self.df_mode()
+            }
+            _ => return Carrier::Main,
+        };
+        match self.twins.get(mode, self.main(), self.local) {
+            Ok(twin) => Carrier::Twin(twin),
+            Err(error) => {
+                self.locked.store(true, Ordering::SeqCst);
+                tracing::warn!(%error, local = %self.local, "no further socket for the DF bit: it is switched under a lock");
+                Carrier::Locked(mode)
+            }
+        }
+    }
+
+    fn send_by(&self, carrier: Carrier<'_>, transmit: &Transmit<'_>) -> io::Result<usize> {
+        match carrier {
+            Carrier::Main => self.send_past_pending_errors(transmit),
+            Carrier::Twin(twin) => {
+                let result = self.send_on(twin, transmit, self.local.ip().is_unspecified());
+                if result
+                    .as_ref()
+                    .is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE))
+                {
+                    discard(twin);
+                }
+                result
+            }
+            Carrier::Locked(mode) => {
+                let mut now = self.mode_now.lock().unwrap_or_else(PoisonError::into_inner);
+                if *now != mode {
+                    set_df_mode(self.main().as_fd(), self.local, mode)?;
+                    *now = mode;
+                }
+                self.send_past_pending_errors(transmit)
+            }
+        }
+    }
+
+    /// While ICMP errors are on, a send on main fails with the error of an earlier datagram, which
+    /// may have gone to another peer.
+    fn send_past_pending_errors(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+        let mut tries = 0;
+        loop {
+            match self.send_on(self.main(), transmit, false) {
+                Err(error) if self.errors.on() && is_pending(&error) && tries < PENDING_ERRORS => {
+                    tries += 1;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    #[inline]
+    fn send_on(
+        &self,
+        socket: &Descriptor,
+        transmit: &Transmit<'_>,
+        unpin_source: bool,
+    ) -> io::Result<usize> {
+        let mut context = Context {
+            family: Family::of(transmit.destination),
+            socket_tos: Tos::from_byte(self.default_tos.load(Ordering::Relaxed)),
+            without: self.refused.bits(),
+            unpin_source,
+        };
+        let destination = SockAddr::from(self.in_own_family(transmit.destination));
+        let mut attempt = |without| {
+            context.without = without;
+            let control = context.encode(transmit);
+            send_message(
+                socket.as_fd(),
+                transmit.contents,
+                &destination,
+                control.as_bytes(),
+            )
+        };
+        match attempt(self.refused.bits()) {
+            Err(error) if is_refusal(&error) => self.send_without(error, transmit, attempt),
+            result => result,
+        }
+    }
+
+    /// The kernel may have refused one of the control messages. Finds out which, by sending the
+    /// datagram without it; a datagram that cannot go at all keeps its error.
+    #[cold]
+    fn send_without(
+        &self,
+        error: io::Error,
+        transmit: &Transmit<'_>,
+        attempt: impl FnMut(u8) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let context = Context {
+            family: Family::of(transmit.destination),
+            socket_tos: Tos::default(),
+            without: self.refused.bits(),
+            unpin_source: false,
+        };
+        degrade(
+            error,
+            &self.refused,
+            context.present(&transmit.options),
+            attempt,
+        )
+    }
+
+    /// On an IPv6 socket an IPv4 destination is written in v4-mapped form.
+    #[inline]
+    fn in_own_family(&self, destination: SocketAddr) -> SocketAddr {
+        match destination {
+            SocketAddr::V4(v4) if self.local.is_ipv6() => {
+                (v4.ip().to_ipv6_mapped(), v4.port()).into()
+            }
+            _ => destination,
+        }
+    }
+
+    /// Waits until the carrier may have room.
+    ///
+    /// Tokio takes an error on a descriptor for the end of writing and never waits on it again, so
+    /// each wait is a registration of its own, on a duplicate, and with no error left.
+    async fn writable(&self, carrier: Carrier<'_>) -> io::Result<()> {
+        let descriptor = match carrier {
+            Carrier::Twin(twin) => {
+                discard(twin);
+                twin
+            }
+            Carrier::Main | Carrier::Locked(_) => {
+                if self.errors.on() {
+                    self.errors.drain(self.main());
+                }
+                self.main()
+            }
+        };
+        let waiting = register(descriptor.try_clone()?, Interest::WRITABLE)?;
+        let _ready = waiting.writable().await?;
+        Ok(())
+    }
+
+    pub(crate) async fn recv(&self, buffer: &mut [u8]) -> io::Result<RecvMeta> {
+        loop {
+            let mut guard = self
+                .main
+                .ready(Interest::READABLE | Interest::ERROR)
+                .await?;
+            if guard.ready().is_error() {
+                self.errors.drain(self.main());
+                guard.clear_ready_matching(Ready::ERROR);
+            }
+            match self.try_recv(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    guard.clear_ready_matching(Ready::READABLE);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    pub(crate) fn try_recv(&self, buffer: &mut [u8]) -> io::Result<RecvMeta> {
+        let mut control = ControlBuffer::new();
+        loop {
+            match receive_message(self.main().as_fd(), buffer, &mut control, 0) {
+                Ok(received) => {
+                    if let Some(meta) = receive::meta(&received) {
+                        return Ok(meta);
+                    }
+                }
+                Err(error) if is_pending(&error) || error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub(super) async fn drain_when_ready(&self) {
+        if let Ok(mut guard) = self.main.ready(Interest::ERROR).await {
+            self.errors.drain(self.main());
+            guard.clear_ready_matching(Ready::ERROR);
+        }
+    }
+
+    pub(crate) fn ttl(&self) -> io::Result<u8> {
+        let (level, option) = if self.is_v6() {
+            (libc::SOL_IPV6, libc::IPV6_UNICAST_HOPS)
+        } else {
+            (libc::SOL_IP, libc::IP_TTL)
+        };
+        let value = get_option(self.main().as_fd(), level, option)?;
+        u8::try_from(value).map_err(io::Error::other)
+    }
+
+    pub(crate) fn set_ttl(&self, ttl: u8) -> io::Result<()> {
+        self.set_on_all(libc::IP_TTL, libc::IPV6_UNICAST_HOPS, ttl)
+    }
+
+    pub(crate) fn tos(&self) -> io::Result<Tos> {
+        read_tos(self.main(), self.local)
+    }
+
+    pub(crate) fn set_tos(&self, tos: Tos) -> io::Result<()> {
+        self.set_on_all(libc::IP_TOS, libc::IPV6_TCLASS, tos.byte())?;
+        self.default_tos.store(tos.byte(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// On an IPv6 socket the IPv4 option serves v4-mapped destinations.
+    fn set_on_all(&self, v4: i32, v6: i32, value: u8) -> io::Result<()> {
+        self.twins.change_all(self.main(), |fd| {
+            if self.is_v6() {
+                set_option(fd, libc::SOL_IPV6, v6, value.into())?;
+            }
+            set_option(fd, libc::SOL_IP, v4, value.into())
+        })
+    }
+
+    pub(crate) fn set_df_mode(&self, mode: DfMode) -> io::Result<()> {
+        let mut now = self.mode_now.lock().unwrap_or_else(PoisonError::into_inner);
+        set_df_mode(self.main().as_fd(), self.local, mode)?;
+        *now = mode;
+        self.default_mode.store(
+            u8::try_from(mode.raw()).unwrap_or_default(),
+            Ordering::Relaxed,
+        );
+        Ok(())
+    }
+}
+
+fn read_tos(socket: &Descriptor, local: SocketAddr) -> io::Result<Tos> {
+    let (level, option) = if local.is_ipv6() {
+        (libc::SOL_IPV6, libc::IPV6_TCLASS)
+    } else {
+        (libc::SOL_IP, libc::IP_TOS)
+    };
+    let value = get_option(socket.as_fd(), level, option)?;
+    // -1 stands for the default of IPv6.
+    Ok(Tos::from_byte(u8::try_from(value).unwrap_or_default()))
+}
+
+/// What an ICMP error leaves on a socket for the next call, whoever makes it.
+fn is_pending(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::EPROTO
+                | libc::EACCES
+                | libc::EMSGSIZE
+        )
+    )
+}
+
+/// What kernels say that do not know a control message: `EINVAL` mostly, `EIO` from some Androids.
+fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EINVAL | libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT)
+    )
+}
+
+/// Sends the same datagram again without one of the fields, then without any, and remembers which
+/// one it was.
+fn degrade(
+    error: io::Error,
+    refused: &Refused,
+    present: impl Iterator<Item = Field>,
+    mut attempt: impl FnMut(u8) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let known = refused.bits();
+    let mut all = known;
+    for field in present {
+        all |= field.bit();
+        match attempt(known | field.bit()) {
+            Err(again) if is_refusal(&again) => {}
+            result => {
+                if result.is_ok() {
+                    refused.mark(field);
+                }
+                return result;
+            }
+        }
+    }
+    if all == known {
+        return Err(error);
+    }
+    let sent = attempt(all)?;
+    for field in Field::ALL
+        .into_iter()
+        .filter(|field| all & !known & field.bit() != 0)
+    {
+        refused.mark(field);
+    }
+    Ok(sent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A kernel that knows only some of the control messages, and counts what went out.
+    fn kernel(known: &'static [Field], sent: &mut Vec<u8>) -> impl FnMut(u8) -> io::Result<usize> {
+        move |without| {
+            let unknown = Field::ALL
+                .into_iter()
+                .filter(|field| !known.contains(field));
+            if unknown.clone().any(|field| without & field.bit() == 0) {
+                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+            }
+            sent.push(without);
+            Ok(1)
+        }
+    }
+
+    fn einval() -> io::Error {
+        io::Error::from_raw_os_error(libc::EINVAL)
+    }
+
+    #[test]
+    fn one_refused_field_is_found_and_the_datagram_goes_out_once() {
+        let refused = Refused::default();
+        let mut sent = Vec::new();
+        let known = &[Field::Ttl, Field::DontFragment, Field::FlowLabel];
+        let attempt = kernel(known, &mut sent);
+        degrade(einval(), &refused, Field::ALL.into_iter(), attempt).expect("sent");
+        assert_eq!(
+            (refused.bits(), sent),
+            (Field::Tos.bit(), vec![Field::Tos.bit()])
+        );
+    }
+
+    #[test]
+    fn where_several_are_refused_it_goes_out_without_any() {
+        let refused = Refused::default();
+        let mut sent = Vec::new();
+        let attempt = kernel(&[Field::DontFragment, Field::FlowLabel], &mut sent);
+        degrade(
+            einval(),
+            &refused,
+            [Field::Ttl, Field::Tos].into_iter(),
+            attempt,
+        )
+        .expect("sent");
+        assert_eq!(
+            (refused.bits(), sent.len()),
+            (Field::Ttl.bit() | Field::Tos.bit(), 1)
+        );
+    }
+
+    #[test]
+    fn a_datagram_that_cannot_go_keeps_its_error_and_marks_nothing() {
+        let refused = Refused::default();
+        let result = degrade(einval(), &refused, [Field::Ttl].into_iter(), |_| {
+            Err(einval())
+        });
+        assert_eq!(
+            result.expect_err("refused").raw_os_error(),
+            Some(libc::EINVAL)
+        );
+        let result = degrade(einval(), &refused, std::iter::empty(), |_| Ok(1));
+        assert!(
+            result.is_err(),
+            "with no field present there is nothing to leave out"
+        );
+        assert_eq!(refused.bits(), 0);
+    }
+}

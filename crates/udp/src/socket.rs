@@ -1,0 +1,393 @@
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::sync::watch;
+
+use crate::{Capabilities, DfMode, Error, IcmpError, MessageOptions, RecvMeta, Tos, Transmit, imp};
+
+/// How a [`UdpSocket`] is to be made.
+#[derive(Clone, Debug)]
+pub struct UdpSocketBuilder {
+    config: Config,
+}
+
+/// What a builder has gathered.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(all(
+        any(target_os = "linux", target_os = "android"),
+        not(perpacket_fallback)
+    )),
+    expect(dead_code, reason = "the portable socket has no use for all of it")
+)]
+pub(crate) struct Config {
+    pub(crate) address: SocketAddr,
+    pub(crate) only_v6: bool,
+    pub(crate) timestamps: bool,
+    pub(crate) df_on: DfMode,
+    pub(crate) df_off: DfMode,
+    pub(crate) recv_buffer: Option<usize>,
+    pub(crate) send_buffer: Option<usize>,
+}
+
+impl UdpSocketBuilder {
+    fn new(address: SocketAddr) -> Self {
+        Self {
+            config: Config {
+                address,
+                only_v6: false,
+                timestamps: false,
+                df_on: DfMode::Probe,
+                df_off: DfMode::Omit,
+                recv_buffer: None,
+                send_buffer: None,
+            },
+        }
+    }
+
+    /// Whether an IPv6 socket on the wildcard address leaves IPv4 alone (`IPV6_V6ONLY`). By default
+    /// it is dual-stack, and sees IPv4 peers as `::ffff:a.b.c.d`.
+    #[must_use]
+    pub fn only_v6(mut self, only_v6: bool) -> Self {
+        self.config.only_v6 = only_v6;
+        self
+    }
+
+    /// Whether received datagrams carry the kernel's [`RecvMeta::timestamp`]. Off by default.
+    #[must_use]
+    pub fn timestamps(mut self, timestamps: bool) -> Self {
+        self.config.timestamps = timestamps;
+        self
+    }
+
+    /// What `df_bit: true` means on IPv4: [`DfMode::Probe`] by default; [`DfMode::Do`] where the
+    /// kernel should refuse what is above the path MTU that it has heard of.
+    #[must_use]
+    pub fn df_on(mut self, mode: DfMode) -> Self {
+        self.config.df_on = mode;
+        self
+    }
+
+    /// What `df_bit: false` means on IPv4: [`DfMode::Omit`] by default, which forged ICMP messages
+    /// cannot make fragment; [`DfMode::Dont`] where the kernel should fragment to the path MTU that
+    /// it has heard of.
+    #[must_use]
+    pub fn df_off(mut self, mode: DfMode) -> Self {
+        self.config.df_off = mode;
+        self
+    }
+
+    /// The size of the receive buffer in bytes (`SO_RCVBUF`, `socket(7)`).
+    #[must_use]
+    pub fn recv_buffer(mut self, bytes: usize) -> Self {
+        self.config.recv_buffer = Some(bytes);
+        self
+    }
+
+    /// The size of the send buffer in bytes (`SO_SNDBUF`, `socket(7)`).
+    #[must_use]
+    pub fn send_buffer(mut self, bytes: usize) -> Self {
+        self.config.send_buffer = Some(bytes);
+        self
+    }
+
+    /// Makes the socket. To be called on a tokio runtime with I/O enabled.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] with the address and what the kernel said.
+    pub fn bind(self) -> Result<UdpSocket, Error> {
+        let address = self.config.address;
+        imp::Socket::bind(&self.config)
+            .map(UdpSocket::from)
+            .map_err(|source| Error::Bind { address, source })
+    }
+}
+
+/// A UDP socket that sends every datagram with its own [`MessageOptions`] and says of every datagram
+/// that it receives what its IP header said.
+///
+/// It can be shared between threads: sending takes no lock, and a datagram's options never reach
+/// another's. It costs one descriptor, and one more for each value of the DF bit that is asked for
+/// on IPv4. They share the socket's address and port; all datagrams and ICMP errors arrive at the
+/// first.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), perpacket_udp::Error> {
+/// use perpacket_udp::{Dscp, MessageOptions, UdpSocket};
+///
+/// let receiver = UdpSocket::bind("127.0.0.1:0".parse().unwrap())?;
+/// let sender = UdpSocket::bind("127.0.0.1:0".parse().unwrap())?;
+/// let voice = MessageOptions::default().with_ttl(10).with_dscp(Dscp::EF);
+/// sender.send_to(b"hello", receiver.local_addr(), &voice).await?;
+///
+/// let mut buffer = [0; 1500];
+/// let meta = receiver.recv_from(&mut buffer).await?;
+/// assert_eq!(&buffer[..meta.len], b"hello");
+/// # if cfg!(not(perpacket_fallback)) {
+/// assert_eq!(meta.ttl, Some(10));
+/// assert_eq!(meta.tos.map(|tos| tos.dscp()), Some(Dscp::EF));
+/// # }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct UdpSocket {
+    socket: Arc<imp::Socket>,
+    /// Tells the subscriptions when the socket is gone.
+    alive: watch::Sender<()>,
+}
+
+impl From<imp::Socket> for UdpSocket {
+    fn from(socket: imp::Socket) -> Self {
+        Self {
+            socket: Arc::new(socket),
+            alive: watch::Sender::new(()),
+        }
+    }
+}
+
+impl UdpSocket {
+    /// A socket bound to `address` with the defaults of [`UdpSocket::builder`]; port 0 takes any
+    /// free port. To be called on a tokio runtime with I/O enabled.
+    ///
+    /// # Errors
+    /// [`Error::Bind`] with the address and what the kernel said.
+    pub fn bind(address: SocketAddr) -> Result<Self, Error> {
+        Self::builder(address).bind()
+    }
+
+    /// A socket to be bound to `address`.
+    #[must_use]
+    pub fn builder(address: SocketAddr) -> UdpSocketBuilder {
+        UdpSocketBuilder::new(address)
+    }
+
+    /// Takes over a socket that was bound elsewhere, by a service manager say. It is switched to
+    /// non-blocking. It can share its port with no further descriptor, so the DF bit of IPv4 is
+    /// switched under a lock: [`Capabilities::df_bit`] says so.
+    ///
+    /// # Errors
+    /// [`Error::Configure`] if the kernel does not let its options be set.
+    pub fn from_std(socket: std::net::UdpSocket) -> Result<Self, Error> {
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let local = socket.local_addr().unwrap_or(unknown);
+        let config = UdpSocketBuilder::new(local).config;
+        imp::Socket::adopt(socket, &config)
+            .map(Self::from)
+            .map_err(|source| Error::Configure {
+                operation: "take over the descriptor",
+                local,
+                source,
+            })
+    }
+
+    /// The address that the socket is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.socket.local_addr()
+    }
+
+    /// What the kernel lets this socket do.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.socket.capabilities()
+    }
+
+    /// Sends one datagram with these options. Waits only while the send buffer is full. Dropping the
+    /// future before it is done sends nothing.
+    ///
+    /// # Errors
+    /// [`Error::Options`] for options that do not fit the destination; [`Error::Send`] with what the
+    /// kernel said of this datagram, never of another.
+    pub async fn send_to(
+        &self,
+        contents: &[u8],
+        destination: SocketAddr,
+        options: &MessageOptions,
+    ) -> Result<usize, Error> {
+        self.send(&Transmit::new(contents, destination).with_options(*options))
+            .await
+    }
+
+    /// Sends one datagram; see [`send_to`](Self::send_to).
+    ///
+    /// # Errors
+    /// As [`send_to`](Self::send_to).
+    pub async fn send(&self, transmit: &Transmit<'_>) -> Result<usize, Error> {
+        transmit.options.validate_for(transmit.destination)?;
+        self.socket
+            .send(transmit)
+            .await
+            .map_err(|source| send_error(transmit, source))
+    }
+
+    /// Sends one datagram without waiting: a full send buffer is an [`Error::Send`] of the kind
+    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock).
+    ///
+    /// # Errors
+    /// As [`send_to`](Self::send_to).
+    pub fn try_send(&self, transmit: &Transmit<'_>) -> Result<usize, Error> {
+        transmit.options.validate_for(transmit.destination)?;
+        self.socket
+            .try_send(transmit)
+            .map_err(|source| send_error(transmit, source))
+    }
+
+    /// Receives one datagram into `buffer`. Dropping the future before it is done loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::Receive`] if the socket is broken. What the network says of datagrams that were sent
+    /// is never an error here; [`icmp_errors`](Self::icmp_errors) has it.
+    pub async fn recv_from(&self, buffer: &mut [u8]) -> Result<RecvMeta, Error> {
+        self.socket
+            .recv(buffer)
+            .await
+            .map_err(|source| self.receive_error(source))
+    }
+
+    /// Receives one datagram without waiting: none there is an [`Error::Receive`] of the kind
+    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock).
+    ///
+    /// # Errors
+    /// As [`recv_from`](Self::recv_from).
+    pub fn try_recv_from(&self, buffer: &mut [u8]) -> Result<RecvMeta, Error> {
+        self.socket
+            .try_recv(buffer)
+            .map_err(|source| self.receive_error(source))
+    }
+
+    /// What the network says of this socket's datagrams, from now on until the subscription is
+    /// dropped. There can be several. While there is one, the default DF mode costs one more
+    /// descriptor too, because a socket that receives errors cannot be relied on for sending.
+    ///
+    /// # Errors
+    /// [`Error::Configure`] if the kernel has no such thing.
+    pub fn icmp_errors(&self) -> Result<IcmpErrors, Error> {
+        imp::Subscription::new(&self.socket, self.alive.subscribe())
+            .map(|subscription| IcmpErrors { subscription })
+            .map_err(|source| self.configure_error("subscribe to the ICMP errors", source))
+    }
+
+    /// The TTL, or hop limit, of datagrams whose options leave it open.
+    ///
+    /// # Errors
+    /// [`Error::Configure`] with what the kernel said.
+    pub fn ttl(&self) -> Result<u8, Error> {
+        self.socket
+            .ttl()
+            .map_err(|source| self.configure_error("get the TTL", source))
+    }
+
+    /// Changes the TTL, or hop limit, of datagrams whose options leave it open, 1..=255.
+    ///
+    /// # Errors
+    /// [`Error::Options`] for 0; [`Error::Configure`] with what the kernel said.
+    pub fn set_ttl(&self, ttl: u8) -> Result<(), Error> {
+        MessageOptions::NONE.with_ttl(ttl).validate()?;
+        self.socket
+            .set_ttl(ttl)
+            .map_err(|source| self.configure_error("set the TTL", source))
+    }
+
+    /// The TOS byte, or traffic class, of datagrams whose options leave it open.
+    ///
+    /// # Errors
+    /// [`Error::Configure`] with what the kernel said.
+    pub fn tos(&self) -> Result<Tos, Error> {
+        self.socket
+            .tos()
+            .map_err(|source| self.configure_error("get the TOS", source))
+    }
+
+    /// Changes the TOS byte, or traffic class, of datagrams whose options leave it open.
+    ///
+    /// # Errors
+    /// [`Error::Configure`] with what the kernel said.
+    pub fn set_tos(&self, tos: Tos) -> Result<(), Error> {
+        self.socket
+            .set_tos(tos)
+            .map_err(|source| self.configure_error("set the TOS", source))
+    }
+
+    /// What happens to the fragmentation of datagrams whose options leave it open.
+    #[must_use]
+    pub fn df_mode(&self) -> DfMode {
+        self.socket.df_mode()
+    }
+
+    /// Changes what happens to the fragmentation of datagrams whose options leave it open.
+    ///
+    /// # Errors
+    /// [`Error::Configure`] with what the kernel said.
+    pub fn set_df_mode(&self, mode: DfMode) -> Result<(), Error> {
+        self.socket
+            .set_df_mode(mode)
+            .map_err(|source| self.configure_error("set the DF mode", source))
+    }
+
+    fn receive_error(&self, source: std::io::Error) -> Error {
+        Error::Receive {
+            local: self.local_addr(),
+            source,
+        }
+    }
+
+    fn configure_error(&self, operation: &'static str, source: std::io::Error) -> Error {
+        Error::Configure {
+            operation,
+            local: self.local_addr(),
+            source,
+        }
+    }
+}
+
+#[cold]
+fn send_error(transmit: &Transmit<'_>, source: std::io::Error) -> Error {
+    Error::Send {
+        destination: transmit.destination,
+        length: transmit.contents.len(),
+        source,
+    }
+}
+
+/// The ICMP errors of one socket, from [`UdpSocket::icmp_errors`].
+///
+/// They are read off the socket while either this or [`UdpSocket::recv_from`] is being awaited.
+#[derive(Debug)]
+pub struct IcmpErrors {
+    subscription: imp::Subscription,
+}
+
+impl IcmpErrors {
+    /// The next error; `None` once the socket is gone. Dropping the future loses nothing.
+    pub async fn recv(&mut self) -> Option<IcmpError> {
+        self.subscription.recv().await
+    }
+
+    /// How many errors were lost because they were not read in time.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.subscription.missed()
+    }
+}
+
+/// A socket bound to `address`, made for [`send_with_options`]: [`UdpSocket::bind`] by another name.
+///
+/// # Errors
+/// [`Error::Bind`] with the address and what the kernel said.
+pub fn create_socket_for_per_message_options(address: SocketAddr) -> Result<UdpSocket, Error> {
+    UdpSocket::bind(address)
+}
+
+/// Sends one datagram with options of its own: [`UdpSocket::send_to`] by another name.
+///
+/// # Errors
+/// As [`UdpSocket::send_to`].
+pub async fn send_with_options(
+    socket: &UdpSocket,
+    contents: &[u8],
+    destination: SocketAddr,
+    options: &MessageOptions,
+) -> Result<usize, Error> {
+    socket.send_to(contents, destination, options).await
+}

@@ -1,0 +1,72 @@
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::SystemTime,
+};
+
+use crate::{IpOptions, MessageOptions, Tos};
+
+/// One datagram to send.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Transmit<'a> {
+    /// The UDP payload.
+    pub contents: &'a [u8],
+    /// Where it goes. On an IPv6 socket an IPv4 address is taken as its v4-mapped form.
+    pub destination: SocketAddr,
+    /// What its IP header says.
+    pub options: MessageOptions,
+    /// IPv4 options for the header, as record route (RFC 791 §3.1). IPv6 has none: there they are
+    /// ignored.
+    pub ip_options: Option<IpOptions>,
+}
+
+impl<'a> Transmit<'a> {
+    /// A datagram with the socket's own settings.
+    #[must_use]
+    pub const fn new(contents: &'a [u8], destination: SocketAddr) -> Self {
+        Self {
+            contents,
+            destination,
+            options: MessageOptions::NONE,
+            ip_options: None,
+        }
+    }
+
+    /// The same with these options.
+    #[must_use]
+    pub const fn with_options(mut self, options: MessageOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The same with these IPv4 options.
+    #[must_use]
+    pub const fn with_ip_options(mut self, ip_options: IpOptions) -> Self {
+        self.ip_options = Some(ip_options);
+        self
+    }
+}
+
+/// One datagram that was received: how long it is, and what its IP header said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RecvMeta {
+    /// Bytes of payload in the buffer.
+    pub len: usize,
+    /// Whether the datagram was longer than the buffer, and its end is lost.
+    pub truncated: bool,
+    /// Who sent it. A dual-stack socket gives IPv4 senders in v4-mapped form.
+    pub source: SocketAddr,
+    /// The address it was sent to, which on a wildcard socket is one of the host's many
+    /// (`IP_RECVDSTADDR` elsewhere).
+    pub destination: Option<IpAddr>,
+    /// The index of the interface that it came in by (`IP_RECVIF` elsewhere).
+    pub interface: Option<u32>,
+    /// The TTL, or hop limit, as it arrived.
+    pub ttl: Option<u8>,
+    /// The TOS byte, or traffic class, as it arrived.
+    pub tos: Option<Tos>,
+    /// When the kernel took it from the interface, where
+    /// [`UdpSocketBuilder::timestamps`](crate::UdpSocketBuilder::timestamps) asked for it.
+    pub timestamp: Option<SystemTime>,
+}
