@@ -1,0 +1,157 @@
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use perpacket_udp::{MessageOptions, OptionsError};
+
+use crate::{
+    PacketClass, PeerCounters,
+    net::Hub,
+    policy::{LiveOverrides, Overrides},
+};
+
+/// The name of a session: whatever the application calls its peer connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: AsRef<str>> From<T> for SessionId {
+    fn from(name: T) -> Self {
+        Self(name.as_ref().into())
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for SessionId {
+    fn serialize<S: serde::Serializer>(&self, output: S) -> Result<S::Ok, S::Error> {
+        output.serialize_str(&self.0)
+    }
+}
+
+/// One peer connection, whatever pair of addresses ICE has selected for it: from
+/// [`CustomNet::session`](crate::CustomNet::session).
+///
+/// Every socket that is made through the session's network takes the session's options. Clones name
+/// the same session; it ends when the last of them, its network and its sockets are dropped.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub(crate) state: Arc<SessionState>,
+    pub(crate) hub: Arc<Hub>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SessionState {
+    pub(crate) id: SessionId,
+    pub(crate) overrides: LiveOverrides,
+    /// What sockets of the session counted that are closed by now.
+    pub(crate) past: Mutex<PeerCounters>,
+    hub: Weak<Hub>,
+}
+
+impl SessionState {
+    pub(crate) fn new(id: SessionId, hub: Weak<Hub>) -> Self {
+        Self {
+            id,
+            overrides: LiveOverrides::default(),
+            past: Mutex::default(),
+            hub,
+        }
+    }
+}
+
+impl Drop for SessionState {
+    fn drop(&mut self) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.forget_session(&self.id);
+        }
+    }
+}
+
+impl Session {
+    /// The name.
+    #[must_use]
+    pub fn id(&self) -> &SessionId {
+        &self.state.id
+    }
+
+    /// Sets the options of everything that the session sends. [`MessageOptions::NONE`] removes them.
+    ///
+    /// # Errors
+    /// The field that is out of range; nothing is changed then.
+    pub fn set_options(&self, options: MessageOptions) -> Result<(), OptionsError> {
+        options.validate()?;
+        self.state
+            .overrides
+            .change(|overrides| overrides.any = options);
+        Ok(())
+    }
+
+    /// Sets the options of one class of what the session sends. [`MessageOptions::NONE`] removes
+    /// them.
+    ///
+    /// # Errors
+    /// The field that is out of range; nothing is changed then.
+    pub fn set_class_options(
+        &self,
+        class: PacketClass,
+        options: MessageOptions,
+    ) -> Result<(), OptionsError> {
+        options.validate()?;
+        self.state
+            .overrides
+            .change(|overrides| overrides.set_class(class, options));
+        Ok(())
+    }
+
+    /// Removes everything that was set for the session.
+    pub fn clear_options(&self) {
+        self.state
+            .overrides
+            .change(|overrides| *overrides = Overrides::default());
+    }
+
+    /// What is set for the session.
+    #[must_use]
+    pub fn options(&self) -> Overrides {
+        Overrides::clone(&self.state.overrides.load())
+    }
+
+    /// What the session's sockets that are open have counted, by peer.
+    #[must_use]
+    pub fn peers(&self) -> Vec<(SocketAddr, PeerCounters)> {
+        let mut peers = Vec::new();
+        for port in self.hub.ports_of(Some(&self.state.id)) {
+            peers.extend(port.counters.load().0);
+        }
+        peers
+    }
+
+    /// What the session has counted in all, sockets that are closed by now included.
+    #[must_use]
+    pub fn total(&self) -> PeerCounters {
+        let mut total = *self
+            .state
+            .past
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for port in self.hub.ports_of(Some(&self.state.id)) {
+            total.add(&port.counters.total());
+        }
+        total
+    }
+}
