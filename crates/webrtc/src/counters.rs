@@ -294,7 +294,7 @@ impl Counters {
 
     pub(crate) fn dropped(&self, peer: SocketAddr, class: PacketClass, cause: DropCause) {
         self.with(peer, |live| {
-            add(&live.classes[class.index()].dropped[cause as usize], 1)
+            add(&live.classes[class.index()].dropped[cause as usize], 1);
         });
     }
 
@@ -344,7 +344,9 @@ impl Counters {
     /// Of all peers together.
     pub(crate) fn total(&self) -> PeerCounters {
         let (peers, mut total) = self.load();
-        peers.iter().for_each(|(_, counters)| total.add(counters));
+        for (_, counters) in &peers {
+            total.add(counters);
+        }
         total
     }
 }

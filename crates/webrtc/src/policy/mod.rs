@@ -175,9 +175,9 @@ impl Policy {
         Ok(())
     }
 
-    /// Forgets all that was set for a peer, and says whether there was anything.
-    pub fn remove_peer(&self, peer: SocketAddr) -> bool {
-        self.shared.peers.pin().remove(&key(peer)).is_some()
+    /// Forgets all that was set for a peer, and returns it.
+    pub fn remove_peer(&self, peer: SocketAddr) -> Option<Overrides> {
+        self.shared.peers.pin().remove(&key(peer)).cloned()
     }
 
     /// What is set for a peer.
@@ -354,7 +354,11 @@ mod tests {
             .expect("valid");
         assert_eq!(resolve(), Some(1));
 
-        assert!(policy.remove_peer(it) && !policy.remove_peer(it));
+        assert_eq!(
+            policy.remove_peer(it).map(|removed| removed.any.ttl),
+            Some(Some(2))
+        );
+        assert_eq!(policy.remove_peer(it), None);
         assert_eq!(resolve(), Some(3));
         policy
             .set_stream_options(Stream::Ssrc(7), MessageOptions::NONE)
@@ -451,8 +455,9 @@ mod tests {
     fn resolving_does_not_allocate() {
         let policy = Policy::rfc8837(Priority::High, &[(111, MediaKind::Audio)]);
         for n in 0..1000u16 {
+            let [high, low] = n.to_be_bytes();
             policy
-                .set_peer_options(([10, 0, (n >> 8) as u8, n as u8], n).into(), ttl(9))
+                .set_peer_options(([10, 0, high, low], n).into(), ttl(9))
                 .expect("valid");
         }
         let session = LiveOverrides::default();

@@ -1,2 +1,0 @@
-//! What the example programs share.
-#![forbid(unsafe_code)]

@@ -1,0 +1,91 @@
+//! The `main` of a test program that needs the lab.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use crate::enter::enter;
+use crate::error::{Error, Skip};
+
+/// A test: its name, and what it does.
+pub type Test = (&'static str, fn() -> anyhow::Result<()>);
+
+/// Runs tests inside [`enter`], each on a thread of its own, side by side, as `cargo test` does; understands its
+/// arguments and those of nextest. Use it as the whole `main` of a test with `harness = false`:
+///
+/// ```no_run
+/// use std::process::ExitCode;
+///
+/// fn two_hosts_talk() -> anyhow::Result<()> {
+///     Ok(())
+/// }
+///
+/// fn main() -> ExitCode {
+///     perpacket_lab::main(vec![("two_hosts_talk", two_hosts_talk)])
+/// }
+/// ```
+///
+/// Where namespaces cannot be had it says so on stderr and succeeds, or fails where the environment says
+/// `CI=true`.
+#[must_use]
+pub fn main(tests: Vec<Test>) -> ExitCode {
+    let arguments = Arguments::from_args();
+    // nextest asks for the list first, and needs no network for it.
+    if !arguments.list
+        && let Err(e) = enter()
+    {
+        eprintln!("NOT RUN: {} tests of the network lab: {e}", tests.len());
+        return if required() {
+            ExitCode::FAILURE
+        } else {
+            ExitCode::SUCCESS
+        };
+    }
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| Trial::ignorable_test(name, move || outcome(name, test())))
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Finds a program that a test needs, on `PATH` or where the system's own are; `install` says how to get it.
+///
+/// # Errors
+/// [`Skip`], to be passed on by the test with `?`.
+pub fn require_program(program: &str, install: &str) -> Result<PathBuf, Skip> {
+    // An ordinary user's PATH often lacks the last two.
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+        .ok_or_else(|| Skip(format!("{program} is not installed: {install}")))
+}
+
+fn outcome(name: &str, result: anyhow::Result<()>) -> Result<Completion, Failed> {
+    let Err(e) = result else {
+        return Ok(Completion::Completed);
+    };
+    let skip = e.downcast_ref::<Skip>().or(match e.downcast_ref() {
+        Some(Error::Skip(skip)) => Some(skip),
+        _ => None,
+    });
+    match skip {
+        None => Err(format!("{e:?}").into()),
+        Some(skip) => {
+            eprintln!("NOT RUN: {name}: {skip}");
+            if required() {
+                Err(skip.into())
+            } else {
+                Ok(Completion::ignored_with(skip))
+            }
+        }
+    }
+}
+
+/// Whether a test that cannot run is a failure.
+fn required() -> bool {
+    env::var("CI").is_ok_and(|ci| ci == "true")
+}
