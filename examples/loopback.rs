@@ -308,7 +308,7 @@ fn mark_by_rfc8837(net: &CustomNet) -> Result<(), OptionsError> {
 }
 
 fn remove_everything(net: &CustomNet, peer: SocketAddr) -> Result<(), OptionsError> {
-    net.policy().remove_peer(peer);
+    net.set_peer_options(peer, MessageOptions::NONE)?;
     for class in PacketClass::ALL {
         net.set_class_options(class, MessageOptions::NONE)?;
     }

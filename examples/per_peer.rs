@@ -190,8 +190,7 @@ fn rounds() -> [Round; 3] {
                     .with_dscp(Dscp::AF21);
                 net.set_class_options(PacketClass::Srtp, of_class)?;
                 net.set_peer_options(peers[0], options.with_ttl(11))?;
-                net.policy().remove_peer(peers[2]);
-                Ok(())
+                net.set_peer_options(peers[2], MessageOptions::NONE)
             },
             [
                 options(11, false, Dscp::AF21),
@@ -204,7 +203,7 @@ fn rounds() -> [Round; 3] {
             |net, peers| {
                 net.set_class_options(PacketClass::Srtp, MessageOptions::NONE)?;
                 for peer in peers {
-                    net.policy().remove_peer(*peer);
+                    net.set_peer_options(*peer, MessageOptions::NONE)?;
                 }
                 Ok(())
             },

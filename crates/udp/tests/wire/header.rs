@@ -15,7 +15,7 @@ const SINK: u16 = 4000;
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// Every TTL and every TOS byte, alone, on every kind of socket.
-pub fn every_code_point() -> Result<()> {
+pub(crate) fn every_code_point() -> Result<()> {
     for (bind, destination) in [
         ("127.0.0.1:0", "127.0.0.1:4000"),
         ("0.0.0.0:0", "127.0.0.1:4000"),
@@ -33,7 +33,10 @@ pub fn every_code_point() -> Result<()> {
         let asked: Vec<_> = (1..=255u8)
             .map(|ttl| MessageOptions::NONE.with_ttl(ttl))
             .chain((0..=255u8).map(|tos| MessageOptions::NONE.with_tos(tos)))
-            .chain((0..64).map(|dscp| MessageOptions::NONE.with_dscp(Dscp::new(dscp).expect("below 64"))))
+            .chain(
+                (0..64)
+                    .map(|dscp| MessageOptions::NONE.with_dscp(Dscp::new(dscp).expect("below 64"))),
+            )
             .chain((0..4).map(|ecn| MessageOptions::NONE.with_ecn(Ecn::from_bits(ecn))))
             .collect();
         host.runtime()?.block_on(async {
@@ -46,9 +49,14 @@ pub fn every_code_point() -> Result<()> {
             }
             Ok(())
         })?;
-        let packets = sniffer.wait_for(WITHIN, |packets| to_port(packets, SINK).count() == asked.len())?;
+        let packets = sniffer.wait_for(WITHIN, |packets| {
+            to_port(packets, SINK).count() == asked.len()
+        })?;
         for (packet, options) in to_port(packets, SINK).zip(&asked) {
-            ensure!(packet.ttl == options.ttl.unwrap_or(64), "{bind}: {options:?} gave {packet}");
+            ensure!(
+                packet.ttl == options.ttl.unwrap_or(64),
+                "{bind}: {options:?} gave {packet}"
+            );
             let own = Tos::new(Dscp::AF41, Ecn::Ect0);
             let tos = options.tos_byte_over(own).unwrap_or(own.byte());
             ensure!(packet.tos == tos, "{bind}: {options:?} gave {packet}");
@@ -58,7 +66,7 @@ pub fn every_code_point() -> Result<()> {
 }
 
 /// TTL and TOS of the socket hold for datagrams that travel by a twin, made before or after.
-pub fn socket_defaults_reach_every_twin() -> Result<()> {
+pub(crate) fn socket_defaults_reach_every_twin() -> Result<()> {
     let lab = Lab::new();
     let host = lab.host("host")?;
     let mut sniffer = Sniffer::on(&host, "lo")?;
@@ -66,7 +74,10 @@ pub fn socket_defaults_reach_every_twin() -> Result<()> {
     host.runtime()?.block_on(async {
         let socket = UdpSocket::bind("127.0.0.1:0".parse()?)?;
         let to = SocketAddr::from(([127, 0, 0, 1], SINK));
-        let df = |df_bit| MessageOptions { df_bit: Some(df_bit), ..MessageOptions::NONE };
+        let df = |df_bit| MessageOptions {
+            df_bit: Some(df_bit),
+            ..MessageOptions::NONE
+        };
         socket.send_to(b"a twin", to, &df(false)).await?;
         socket.set_ttl(77)?;
         socket.set_tos(Tos::from_byte(0xb8))?;
@@ -84,7 +95,7 @@ pub fn socket_defaults_reach_every_twin() -> Result<()> {
     Ok(())
 }
 
-pub fn source_address_and_flow_label() -> Result<()> {
+pub(crate) fn source_address_and_flow_label() -> Result<()> {
     for (bind, source, destination) in [
         ("0.0.0.0:0", "127.0.0.9", "127.0.0.1:4000"),
         ("[::]:0", "127.0.0.9", "127.0.0.1:4000"),
@@ -102,16 +113,34 @@ pub fn source_address_and_flow_label() -> Result<()> {
             if socket.capabilities().source != Support::PerMessage {
                 return Ok(false);
             }
-            let options = MessageOptions::NONE.with_source(source).with_flow_label(0xabcde);
+            let options = MessageOptions::NONE
+                .with_source(source)
+                .with_flow_label(0xabcde);
             socket.send_to(b"x", destination, &options).await?;
-            socket.send_to(b"x", destination, &MessageOptions { df_bit: Some(true), ..options }).await?;
-            let foreign = if source.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" };
+            socket
+                .send_to(
+                    b"x",
+                    destination,
+                    &MessageOptions {
+                        df_bit: Some(true),
+                        ..options
+                    },
+                )
+                .await?;
+            let foreign = if source.is_ipv4() {
+                "192.0.2.1"
+            } else {
+                "2001:db8::1"
+            };
             let options = options.with_source(foreign.parse()?);
             ensure!(
                 socket.send_to(b"x", destination, &options).await.is_err(),
                 "sent from {foreign}, which is nobody's here"
             );
-            ensure!(socket.capabilities().ttl == Support::PerMessage, "that is no reason to give up on TTL");
+            ensure!(
+                socket.capabilities().ttl == Support::PerMessage,
+                "that is no reason to give up on TTL"
+            );
             anyhow::Ok(true)
         })?;
         if !per_message {
@@ -128,7 +157,7 @@ pub fn source_address_and_flow_label() -> Result<()> {
 }
 
 /// Above the interface's MTU: DF off fragments, DF on is refused, on both families.
-pub fn large_datagrams_fragment_or_are_refused() -> Result<()> {
+pub(crate) fn large_datagrams_fragment_or_are_refused() -> Result<()> {
     let chain = Chain::new(0, 1500)?;
     for (left, right) in chain.pairs() {
         let mut sniffer = Sniffer::on(&chain.left, &chain.links[0].a)?;
@@ -140,7 +169,10 @@ pub fn large_datagrams_fragment_or_are_refused() -> Result<()> {
             }
             let large = [7; 3000];
             let to = SocketAddr::new(right, SINK);
-            let df = |df_bit| MessageOptions { df_bit: Some(df_bit), ..MessageOptions::NONE };
+            let df = |df_bit| MessageOptions {
+                df_bit: Some(df_bit),
+                ..MessageOptions::NONE
+            };
             let refused = socket.send_to(&large, to, &df(true)).await;
             let errno = refused.err().and_then(|error| error.raw_os_error());
             ensure!(errno == Some(libc::EMSGSIZE), "DF on, {left}: {errno:?}");
@@ -155,29 +187,43 @@ pub fn large_datagrams_fragment_or_are_refused() -> Result<()> {
         }
         let is_last = |packet: &Packet| packet.payload[..] == b"small"[..];
         sniffer.find(WITHIN, is_last)?;
-        let fragments = sniffer.packets().iter().filter(|packet| packet.fragment.is_some());
+        let fragments = sniffer
+            .packets()
+            .iter()
+            .filter(|packet| packet.fragment.is_some());
         ensure!(fragments.clone().all(|packet| !packet.df || left.is_ipv6()));
-        ensure!(fragments.count() == 6, "two datagrams of three fragments each");
+        ensure!(
+            fragments.count() == 6,
+            "two datagrams of three fragments each"
+        );
     }
     Ok(())
 }
 
-pub fn record_route() -> Result<()> {
+pub(crate) fn record_route() -> Result<()> {
     let chain = Chain::new(2, 1500)?;
     let mut sniffer = Sniffer::on(&chain.right, &chain.links[2].b)?;
     let right = chain.right_v4();
     let _sink = chain.right.run(|| StdSocket::bind((right, SINK)))?;
     let sent = chain.left.runtime()?.block_on(async {
         let socket = UdpSocket::bind((chain.left_v4(), 0).into())?;
-        let transmit = Transmit::new(b"x", (right, SINK).into()).with_ip_options(IpOptions::record_route());
-        if full(&socket) { socket.send(&transmit).await.map(|_| true) } else { Ok(false) }
+        let transmit =
+            Transmit::new(b"x", (right, SINK).into()).with_ip_options(IpOptions::record_route());
+        if full(&socket) {
+            socket.send(&transmit).await.map(|_| true)
+        } else {
+            Ok(false)
+        }
     })?;
     if sent {
         let packet = sniffer.find(WITHIN, |packet| packet.destination.port() == SINK)?;
         let route = IpOptions::from_bytes(&packet.ip_options)?.recorded_route();
         ensure!(route.len() >= 2, "two routers and {route:?}");
         for (recorded, link) in route.iter().zip(1..) {
-            ensure!(recorded.octets()[2] == link || route.len() == 3, "{route:?}");
+            ensure!(
+                recorded.octets()[2] == link || route.len() == 3,
+                "{route:?}"
+            );
         }
     }
     Ok(())

@@ -17,31 +17,46 @@ const WITHIN: Duration = Duration::from_secs(10);
 const SINK: u16 = 4000;
 
 /// Each TTL that is too short is answered by its router, with what identifies the datagram.
-pub fn hop_errors() -> Result<()> {
+pub(crate) fn hop_errors() -> Result<()> {
     let chain = Chain::new(3, 1500)?;
     for (left, right) in chain.pairs() {
         chain.left.runtime()?.block_on(async {
             let socket = UdpSocket::bind((left, 0).into())?;
             if !full(&socket) {
-                ensure!(socket.icmp_errors().is_err(), "the portable socket claims no ICMP errors");
+                ensure!(
+                    socket.icmp_errors().is_err(),
+                    "the portable socket claims no ICMP errors"
+                );
                 return Ok(());
             }
             let mut errors = socket.icmp_errors()?;
             for hop in 1..=3u8 {
                 let to = SocketAddr::new(right, SINK);
-                socket.send_to(&[hop; 40], to, &MessageOptions::NONE.with_ttl(hop)).await?;
-                let error = timeout(WITHIN, errors.recv()).await?.context("the socket is there")?;
+                socket
+                    .send_to(&[hop; 40], to, &MessageOptions::NONE.with_ttl(hop))
+                    .await?;
+                let error = timeout(WITHIN, errors.recv())
+                    .await?
+                    .context("the socket is there")?;
                 let (v4, v6) = chain.router_seen_from_left(hop);
                 let router = if left.is_ipv4() { v4 } else { v6 };
                 ensure!(error.kind == IcmpErrorKind::TimeExceeded, "{error:?}");
-                ensure!(error.offender == Some(router) && error.destination == to, "{error:?}");
-                ensure!(error.reply_ttl == Some(65 - hop), "the way back of hop {hop}: {error:?}");
+                ensure!(
+                    error.offender == Some(router) && error.destination == to,
+                    "{error:?}"
+                );
+                ensure!(
+                    error.reply_ttl == Some(65 - hop),
+                    "the way back of hop {hop}: {error:?}"
+                );
                 ensure!(error.payload == [hop; 40], "{error:?}");
             }
             // Beyond the last router nobody listens.
             let to = SocketAddr::new(right, SINK);
             socket.send_to(b"there", to, &MessageOptions::NONE).await?;
-            let error = timeout(WITHIN, errors.recv()).await?.context("the socket is there")?;
+            let error = timeout(WITHIN, errors.recv())
+                .await?
+                .context("the socket is there")?;
             ensure!(error.kind == IcmpErrorKind::PortUnreachable, "{error:?}");
             ensure!(error.offender == Some(right), "{error:?}");
             ensure!(errors.missed() == 0);
@@ -52,7 +67,7 @@ pub fn hop_errors() -> Result<()> {
 }
 
 /// A narrow link behind the first router says its MTU.
-pub fn packet_too_big() -> Result<()> {
+pub(crate) fn packet_too_big() -> Result<()> {
     let chain = Chain::with_mtus(&[1500, 1400, 1500])?;
     for (left, right) in chain.pairs() {
         chain.left.runtime()?.block_on(async {
@@ -61,10 +76,15 @@ pub fn packet_too_big() -> Result<()> {
                 return Ok(());
             }
             let mut errors = socket.icmp_errors()?;
-            let df = MessageOptions { df_bit: Some(true), ..MessageOptions::NONE };
+            let df = MessageOptions {
+                df_bit: Some(true),
+                ..MessageOptions::NONE
+            };
             let to = SocketAddr::new(right, SINK);
             socket.send_to(&[1; 1440], to, &df).await?;
-            let error = timeout(WITHIN, errors.recv()).await?.context("the socket is there")?;
+            let error = timeout(WITHIN, errors.recv())
+                .await?
+                .context("the socket is there")?;
             ensure!(error.kind == IcmpErrorKind::PacketTooBig, "{error:?}");
             ensure!(error.next_hop_mtu == Some(1400), "{error:?}");
             Ok(())
@@ -76,7 +96,7 @@ pub fn packet_too_big() -> Result<()> {
 /// Nobody listens at one peer, so that every datagram to it is answered by an error, while another
 /// is sent to all along. No send fails, nothing to or from the other is lost, and when it is over
 /// the socket rests.
-pub fn an_icmp_storm_fails_nobody() -> Result<()> {
+pub(crate) fn an_icmp_storm_fails_nobody() -> Result<()> {
     for (bind, peer) in [
         ("127.0.0.1:0", "127.0.0.1"),
         ("0.0.0.0:0", "127.0.0.1"),
@@ -108,16 +128,29 @@ async fn storm(bind: SocketAddr, peer: std::net::IpAddr) -> Result<()> {
     for round in 0..ROUNDS {
         // Every way to send: by main's own mode, and by twins.
         let df_bit = [None, Some(true), Some(false)][round as usize % 3];
-        let options = MessageOptions { df_bit, ..MessageOptions::NONE };
+        let options = MessageOptions {
+            df_bit,
+            ..MessageOptions::NONE
+        };
         for _ in 0..3 {
-            socket.send_to(b"nobody", nobody, &options).await.context("the storm failed its own send")?;
+            socket
+                .send_to(b"nobody", nobody, &options)
+                .await
+                .context("the storm failed its own send")?;
         }
         let number = round.to_be_bytes();
-        socket.send_to(&number, echo_at, &options).await.context("the storm failed another's send")?;
-        let (length, from) = timeout(WITHIN, echo.recv_from(&mut echoed)).await.context("lost on the way out")??;
+        socket
+            .send_to(&number, echo_at, &options)
+            .await
+            .context("the storm failed another's send")?;
+        let (length, from) = timeout(WITHIN, echo.recv_from(&mut echoed))
+            .await
+            .context("lost on the way out")??;
         ensure!(echoed[..length] == number);
         echo.send_to(&number, from).await?;
-        let meta = timeout(WITHIN, socket.recv_from(&mut buffer)).await.context("lost on the way in")??;
+        let meta = timeout(WITHIN, socket.recv_from(&mut buffer))
+            .await
+            .context("lost on the way in")??;
         ensure!(buffer[..meta.len] == number);
         while let Ok(error) = timeout(Duration::ZERO, errors.recv()).await {
             ensure!(error.context("the socket is there")?.kind == IcmpErrorKind::PortUnreachable);
@@ -135,11 +168,17 @@ async fn storm(bind: SocketAddr, peer: std::net::IpAddr) -> Result<()> {
 }
 
 /// With nothing to do, whoever waits on the socket waits.
-async fn idle_costs_nothing(socket: &UdpSocket, errors: &mut perpacket_udp::IcmpErrors) -> Result<()> {
+async fn idle_costs_nothing(
+    socket: &UdpSocket,
+    errors: &mut perpacket_udp::IcmpErrors,
+) -> Result<()> {
     let used = || -> Result<Duration> {
         let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
         let (user, system) = (usage.user_time(), usage.system_time());
-        let micros = user.tv_sec() * 1_000_000 + user.tv_usec() + system.tv_sec() * 1_000_000 + system.tv_usec();
+        let micros = user.tv_sec() * 1_000_000
+            + user.tv_usec()
+            + system.tv_sec() * 1_000_000
+            + system.tv_usec();
         Ok(Duration::from_micros(u64::try_from(micros)?))
     };
     let mut buffer = [0; 64];
@@ -153,13 +192,17 @@ async fn idle_costs_nothing(socket: &UdpSocket, errors: &mut perpacket_udp::Icmp
     });
     ensure!(idle.await.is_err(), "something was left over");
     // A loop that spins uses all of the time; one that waits, microseconds.
-    ensure!(used()? - before < rest / 4, "{:?} of {rest:?} used while idle", used()? - before);
+    ensure!(
+        used()? - before < rest / 4,
+        "{:?} of {rest:?} used while idle",
+        used()? - before
+    );
     Ok(())
 }
 
 /// "Fragmentation needed" makes the kernel fragment what has no DF option, but
 /// neither cuts nor refuses what has.
-pub fn forged_icmp_cuts_no_datagram() -> Result<()> {
+pub(crate) fn what_icmp_says_cuts_no_datagram() -> Result<()> {
     let chain = Chain::with_mtus(&[1500, 1280])?;
     let (left, right) = (chain.left_v4(), chain.right_v4());
     let mut sniffer = Sniffer::on(&chain.left, &chain.links[0].a)?;
@@ -170,12 +213,19 @@ pub fn forged_icmp_cuts_no_datagram() -> Result<()> {
         }
         let mut errors = socket.icmp_errors()?;
         let to = SocketAddr::new(right, SINK);
-        let df = |df_bit| MessageOptions { df_bit: Some(df_bit), ..MessageOptions::NONE };
+        let df = |df_bit| MessageOptions {
+            df_bit: Some(df_bit),
+            ..MessageOptions::NONE
+        };
         socket.send_to(&[1; 1400], to, &df(true)).await?;
-        let error = timeout(WITHIN, errors.recv()).await?.context("the socket is there")?;
+        let error = timeout(WITHIN, errors.recv())
+            .await?
+            .context("the socket is there")?;
         ensure!(error.next_hop_mtu == Some(1280), "{error:?}");
         // From here on the kernel believes 1280.
-        socket.send_to(&[2; 1400], to, &MessageOptions::NONE).await?;
+        socket
+            .send_to(&[2; 1400], to, &MessageOptions::NONE)
+            .await?;
         socket.send_to(&[3; 1400], to, &df(true)).await?;
         socket.send_to(&[4; 1400], to, &df(false)).await?;
         anyhow::Ok(true)
@@ -191,14 +241,17 @@ pub fn forged_icmp_cuts_no_datagram() -> Result<()> {
         ensure!(sniffer.find(WITHIN, whole(3))?.df);
         ensure!(!sniffer.find(WITHIN, whole(4))?.df);
         let packets = sniffer.packets();
-        ensure!(!packets.iter().any(whole(2)), "the kernel's default did not fragment: no forged MTU was at work");
+        ensure!(
+            !packets.iter().any(whole(2)),
+            "the kernel's default did not fragment: no forged MTU was at work"
+        );
         ensure!(to_port(packets, SINK).count() >= 3);
     }
     Ok(())
 }
 
 /// A subscription does not keep a socket open, and hears of its end.
-pub fn errors_end_with_the_socket() -> Result<()> {
+pub(crate) fn errors_end_with_the_socket() -> Result<()> {
     let lab = Lab::new();
     let host = lab.host("host")?;
     host.runtime()?.block_on(async {

@@ -11,7 +11,7 @@ use crate::full;
 
 const WITHIN: Duration = Duration::from_secs(10);
 
-pub fn received_header() -> Result<()> {
+pub(crate) fn received_header() -> Result<()> {
     for (bind, source) in [
         ("127.0.0.1:0", "127.0.0.1"),
         ("0.0.0.0:0", "127.0.0.1"),
@@ -32,12 +32,28 @@ pub fn received_header() -> Result<()> {
             let mut buffer = [0; 64];
             let meta = timeout(WITHIN, receiver.recv_from(&mut buffer)).await??;
             ensure!(&buffer[..meta.len] == b"hello" && !meta.truncated);
-            ensure!(meta.source.ip().to_canonical() == to.ip() && meta.source.port() == sender.local_addr().port());
+            ensure!(
+                meta.source.ip().to_canonical() == to.ip()
+                    && meta.source.port() == sender.local_addr().port()
+            );
             if full(&receiver) {
-                ensure!(meta.ttl == Some(9) && meta.tos == Some(tos), "{bind}: {meta:?}");
-                ensure!(meta.destination.map(|d| d.to_canonical()) == Some(to.ip()), "{bind}: {meta:?}");
-                ensure!(meta.interface == Some(1), "lo is the first interface: {meta:?}");
-                ensure!(meta.timestamp.is_some_and(|at| at >= before && at <= SystemTime::now()), "{meta:?}");
+                ensure!(
+                    meta.ttl == Some(9) && meta.tos == Some(tos),
+                    "{bind}: {meta:?}"
+                );
+                ensure!(
+                    meta.destination.map(|d| d.to_canonical()) == Some(to.ip()),
+                    "{bind}: {meta:?}"
+                );
+                ensure!(
+                    meta.interface == Some(1),
+                    "lo is the first interface: {meta:?}"
+                );
+                ensure!(
+                    meta.timestamp
+                        .is_some_and(|at| at >= before && at <= SystemTime::now()),
+                    "{meta:?}"
+                );
                 // A reply from the address that was addressed.
                 let source = meta.destination.expect("just seen");
                 let reply = MessageOptions::NONE.with_source(source);
@@ -51,7 +67,7 @@ pub fn received_header() -> Result<()> {
     Ok(())
 }
 
-pub fn truncation_and_cancellation() -> Result<()> {
+pub(crate) fn truncation_and_cancellation() -> Result<()> {
     let lab = Lab::new();
     let host = lab.host("host")?;
     host.runtime()?.block_on(async {
@@ -62,7 +78,9 @@ pub fn truncation_and_cancellation() -> Result<()> {
         // A receive that is dropped takes nothing with it.
         for number in 0..1000u32 {
             let _ = timeout(Duration::ZERO, receiver.recv_from(&mut small)).await;
-            sender.send_to(&number.to_be_bytes(), to, &MessageOptions::NONE).await?;
+            sender
+                .send_to(&number.to_be_bytes(), to, &MessageOptions::NONE)
+                .await?;
             let meta = timeout(WITHIN, receiver.recv_from(&mut small)).await??;
             ensure!(meta.len == 4 && small == number.to_be_bytes());
         }

@@ -1,0 +1,74 @@
+//! `perpacket-udp` on the wire.
+
+mod exact;
+mod header;
+mod icmp;
+mod receive;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    perpacket_lab::main(vec![
+        ("random_options_from_two_threads_v4", exact::v4),
+        (
+            "random_options_from_two_threads_v4_wildcard",
+            exact::v4_wildcard,
+        ),
+        ("random_options_from_two_threads_v6", exact::v6),
+        (
+            "random_options_from_two_threads_v4_mapped",
+            exact::v4_mapped,
+        ),
+        (
+            "random_options_from_two_threads_v4_mapped_wildcard",
+            exact::v4_mapped_wildcard,
+        ),
+        (
+            "random_options_from_two_threads_on_one_descriptor",
+            exact::adopted,
+        ),
+        (
+            "nothing_arrives_at_a_twin",
+            exact::nothing_arrives_at_a_twin,
+        ),
+        ("the_port_is_nobody_elses", exact::the_port_is_nobody_elses),
+        ("every_code_point", header::every_code_point),
+        (
+            "socket_defaults_reach_every_twin",
+            header::socket_defaults_reach_every_twin,
+        ),
+        (
+            "source_address_and_flow_label",
+            header::source_address_and_flow_label,
+        ),
+        (
+            "large_datagrams_fragment_or_are_refused",
+            header::large_datagrams_fragment_or_are_refused,
+        ),
+        ("record_route", header::record_route),
+        ("hop_errors", icmp::hop_errors),
+        ("packet_too_big", icmp::packet_too_big),
+        (
+            "an_icmp_storm_fails_nobody",
+            icmp::an_icmp_storm_fails_nobody,
+        ),
+        (
+            "what_icmp_says_cuts_no_datagram",
+            icmp::what_icmp_says_cuts_no_datagram,
+        ),
+        (
+            "errors_end_with_the_socket",
+            icmp::errors_end_with_the_socket,
+        ),
+        ("received_header", receive::received_header),
+        (
+            "truncation_and_cancellation",
+            receive::truncation_and_cancellation,
+        ),
+    ])
+}
+
+/// What a socket on Linux can do; the portable one is tested for what it claims.
+fn full(socket: &perpacket_udp::UdpSocket) -> bool {
+    socket.capabilities().recv_meta
+}
