@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    fs::File,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
@@ -126,6 +127,10 @@ async fn run(args: &Args, mut observer: Observer) -> Result<bool> {
         Ipv4Addr::LOCALHOST.into()
     };
     let defaults = system_defaults(args.ipv6)?;
+    if let Some(file) = &args.pcap {
+        // Better now than when all is done.
+        File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    }
 
     // All there is of perpacket in the set-up: one network, and one line for each peer connection.
     let net = CustomNet::new();
@@ -486,7 +491,7 @@ async fn connect(alice: &Peer, bob: &Peer) -> Result<()> {
     while !(alice.arrived().of_everything() && bob.arrived().of_everything()) {
         if Instant::now() > deadline {
             bail!(
-                "after 30 s at alice arrived {}, at bob {}",
+                "after 30 s alice got {}; bob got {}",
                 alice.arrived(),
                 bob.arrived()
             );

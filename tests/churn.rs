@@ -155,10 +155,8 @@ async fn one_pair(net: CustomNet, certificate: RTCCertificate, number: usize) ->
         connection.await
     };
     let (offerer, answerer) = (peer("offerer").await?, peer("answerer").await?);
-    let mut ends = [
-        Channel::new(&offerer).await?,
-        Channel::new(&answerer).await?,
-    ];
+    let mut ends = [Channel::new(&offerer), Channel::new(&answerer)];
+    ends[0].offer(&offerer).await?;
     let offer = connection::offer(&offerer, false).await?;
     let answer = connection::answer(&answerer, offer).await?;
     offerer.set_remote_description(answer).await?;

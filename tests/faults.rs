@@ -163,7 +163,7 @@ impl Scene {
         self.left.block_on(&mut self.numbers.task.0)??;
         self.receive_until(self.numbers.sent.load(Ordering::SeqCst))?;
         for peer in [&self.left, &self.right] {
-            ensure!(peer.channel.channel.ready_state() == RTCDataChannelState::Open);
+            ensure!(peer.channel.get().ready_state() == RTCDataChannelState::Open);
             ensure!(peer.connection.connection_state() == RTCPeerConnectionState::Connected);
         }
         Ok(())
@@ -203,7 +203,7 @@ impl Scene {
 
 impl Numbers {
     fn send(from: &Peer) -> Self {
-        let channel = Arc::clone(&from.channel.channel);
+        let channel = Arc::clone(&from.channel.get());
         let sent = Arc::new(AtomicU32::new(0));
         let enough = Arc::new(AtomicBool::new(false));
         let (counter, stop) = (Arc::clone(&sent), Arc::clone(&enough));
@@ -393,7 +393,7 @@ fn stock_does_not_survive() -> Result<()> {
     })?;
     scene.chain.left.nft(DROP_OUTPUT)?;
     let closed = || {
-        let state = scene.left.channel.channel.ready_state();
+        let state = scene.left.channel.get().ready_state();
         Ok((state == RTCDataChannelState::Closed).then_some(()))
     };
     Ok(until(DEADLINE, || "a closed channel".to_owned(), closed)?)

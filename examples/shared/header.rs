@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, fmt::Display, fs};
 
 use anyhow::{Context, Result};
-use perpacket_udp::{Ecn, MessageOptions, Tos};
+use perpacket_udp::{Dscp, Ecn, MessageOptions, Tos};
 use serde::Serialize;
 
 /// What a datagram's IP header says of the three fields.
@@ -140,10 +140,15 @@ fn df_text(df: bool) -> String {
     u8::from(df).to_string()
 }
 
+/// The byte, and what it means where that has a name.
 fn tos_text(byte: u8) -> String {
     let tos = Tos::from_byte(byte);
-    match tos.ecn() {
-        Ecn::NotEct => format!("{byte:#04x} {}", tos.dscp()),
-        ecn => format!("{byte:#04x} {} {ecn}", tos.dscp()),
+    let mut text = format!("{byte:#04x}");
+    if Dscp::NAMED.iter().any(|(_, named)| *named == tos.dscp()) {
+        text += &format!(" {}", tos.dscp());
     }
+    if tos.ecn() != Ecn::NotEct {
+        text += &format!(" {}", tos.ecn());
+    }
+    text
 }

@@ -40,10 +40,7 @@ impl fmt::Display for Arrived {
             audio,
             video,
         } = self;
-        write!(
-            f,
-            "{messages} messages, {audio} audio and {video} video packets"
-        )
+        write!(f, "{messages} messages, {audio} audio, {video} video")
     }
 }
 
@@ -76,6 +73,7 @@ struct RowReport {
     wrong: usize,
     asked: Option<Header>,
     seen: Values,
+    verdict: String,
     #[serde(skip)]
     asked_cells: [String; 3],
 }
@@ -127,6 +125,7 @@ impl RowReport {
             wrong: 0,
             asked: Some(row.asked.expected()),
             seen: Values::default(),
+            verdict: String::new(),
             asked_cells: row.asked.cells(),
         }
     }
@@ -140,6 +139,7 @@ impl RowReport {
             wrong: 0,
             asked: None,
             seen: Values::default(),
+            verdict: String::new(),
             asked_cells: <[String; 3]>::default(),
         }
     }
@@ -150,7 +150,7 @@ impl RowReport {
         self.seen.add(header);
     }
 
-    fn verdict(&self, df_is_visible: bool) -> String {
+    fn judge(&self, df_is_visible: bool) -> String {
         match self {
             Self { datagrams: 0, .. } => "NOT SEEN".to_owned(),
             Self { wrong: 0, .. } if df_is_visible => "ok".to_owned(),
@@ -163,7 +163,10 @@ impl RowReport {
 impl Report {
     /// Sums the phases up.
     #[must_use]
-    pub fn new(phases: Vec<PhaseReport>, ipv6: bool, sees_df: bool) -> Self {
+    pub fn new(mut phases: Vec<PhaseReport>, ipv6: bool, sees_df: bool) -> Self {
+        for row in phases.iter_mut().flat_map(|phase| &mut phase.rows) {
+            row.verdict = row.judge(sees_df || ipv6);
+        }
         let rows = || phases.iter().flat_map(|phase| &phase.rows);
         let wrong = rows().map(|row| row.wrong).sum();
         let ok = wrong == 0
@@ -203,7 +206,7 @@ impl Report {
                 cells.push(row.datagrams.to_string());
                 cells.extend(row.asked_cells.clone());
                 cells.extend(row.seen.cells());
-                cells.push(row.verdict(self.sees_df || self.ipv6));
+                cells.push(row.verdict.clone());
                 table.add_row(cells);
                 name = "";
             }
@@ -213,9 +216,10 @@ impl Report {
         if self.ipv6 {
             println!("IPv6 has no DF bit.");
         }
+        println!("What arrived, in data-channel messages and RTP packets:");
         for phase in &self.phases {
             println!(
-                "{}: at alice arrived {}, at bob {}",
+                "  {}: alice got {}; bob got {}",
                 phase.phase, phase.arrived_at_alice, phase.arrived_at_bob
             );
         }

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use webrtc::api::APIBuilder;
 use webrtc::api::media_engine::MediaEngine;
 use webrtc::api::setting_engine::SettingEngine;
 use webrtc::data_channel::RTCDataChannel;
-use webrtc::data_channel::data_channel_init::RTCDataChannelInit;
 use webrtc::ice::mdns::MulticastDnsMode;
 use webrtc::ice::network_type::NetworkType;
 use webrtc::peer_connection::RTCPeerConnection;
@@ -96,45 +95,65 @@ async fn gathered(
 }
 
 /// One end of a data channel, reliable and ordered.
+///
+/// One that both ends negotiate beforehand would be simpler, but in webrtc-rs 0.17 it sometimes never opens at the end
+/// that hears from the other before it has opened its own.
 pub(crate) struct Channel {
-    pub(crate) channel: Arc<RTCDataChannel>,
-    open: watch::Receiver<bool>,
+    channel: Option<Arc<RTCDataChannel>>,
+    opened: mpsc::UnboundedReceiver<Arc<RTCDataChannel>>,
     messages: mpsc::UnboundedReceiver<Bytes>,
+    ends: Ends,
+}
+
+/// Where what happens on a channel goes. Nobody listens only when the test is over.
+#[derive(Clone)]
+struct Ends {
+    opened: mpsc::UnboundedSender<Arc<RTCDataChannel>>,
+    messages: mpsc::UnboundedSender<Bytes>,
 }
 
 impl Channel {
-    /// To be made at both ends, before they negotiate.
-    pub(crate) async fn new(connection: &RTCPeerConnection) -> Result<Self> {
-        let agreed = RTCDataChannelInit {
-            negotiated: Some(0),
-            ..RTCDataChannelInit::default()
+    /// The one that the other end will offer, unless it is offered from here.
+    pub(crate) fn new(connection: &RTCPeerConnection) -> Self {
+        let (opening, opened) = mpsc::unbounded_channel();
+        let (arriving, messages) = mpsc::unbounded_channel();
+        let ends = Ends {
+            opened: opening,
+            messages: arriving,
         };
-        let channel = connection.create_data_channel("lab", Some(agreed)).await?;
-        let (opened, open) = watch::channel(false);
-        channel.on_open(Box::new(move || {
-            Box::pin(async move {
-                opened.send_replace(true);
-            })
-        }));
-        let (arrived, messages) = mpsc::unbounded_channel();
-        channel.on_message(Box::new(move |message| {
-            // The other end is gone only when the test is over.
-            let _ = arrived.send(message.data);
+        let theirs = ends.clone();
+        connection.on_data_channel(Box::new(move |channel| {
+            theirs.attach(&channel);
             Box::pin(async {})
         }));
-        Ok(Self {
-            channel,
-            open,
+        Self {
+            channel: None,
+            opened,
             messages,
-        })
+            ends,
+        }
+    }
+
+    /// Offers it, to be called before the offer is made.
+    pub(crate) async fn offer(&self, connection: &RTCPeerConnection) -> Result<()> {
+        let channel = connection.create_data_channel("lab", None).await?;
+        self.ends.attach(&channel);
+        Ok(())
+    }
+
+    /// The channel, once it has been greeted.
+    pub(crate) fn get(&self) -> &Arc<RTCDataChannel> {
+        self.channel.as_ref().expect("greeted")
     }
 
     /// Waits until the channel is open, and sends a first message.
     pub(crate) async fn greet(&mut self) -> Result<()> {
-        tokio::time::timeout(DEADLINE, self.open.wait_for(|open| *open))
+        let channel = tokio::time::timeout(DEADLINE, self.opened.recv())
             .await
-            .context("the data channel does not open")??;
-        self.channel.send(&GREETING).await?;
+            .context("the data channel does not open")?
+            .context("the data channel is gone")?;
+        channel.send(&GREETING).await?;
+        self.channel = Some(channel);
         Ok(())
     }
 
@@ -151,5 +170,23 @@ impl Channel {
             .await
             .context("no message arrives")?
             .context("the data channel is gone")
+    }
+}
+
+impl Ends {
+    fn attach(&self, channel: &Arc<RTCDataChannel>) {
+        let Self { opened, messages } = self.clone();
+        // It owns its handlers: they must not own it.
+        let weak = Arc::downgrade(channel);
+        channel.on_open(Box::new(move || {
+            if let Some(channel) = weak.upgrade() {
+                let _ = opened.send(channel);
+            }
+            Box::pin(async {})
+        }));
+        channel.on_message(Box::new(move |message| {
+            let _ = messages.send(message.data);
+            Box::pin(async {})
+        }));
     }
 }

@@ -39,7 +39,7 @@ impl Peer {
         let (connection, channel) = runtime.block_on(async {
             let configuration = RTCConfiguration::default();
             let connection = connection::new(address, configuration, install).await?;
-            let channel = Channel::new(&connection).await?;
+            let channel = Channel::new(&connection);
             anyhow::Ok((Arc::new(connection), channel))
         })?;
         Ok(Self {
@@ -79,6 +79,7 @@ impl<T> Drop for Task<T> {
 
 /// Offer and answer; returns when a message has gone each way.
 pub(crate) fn connect(offerer: &mut Peer, answerer: &mut Peer) -> Result<()> {
+    offerer.block_on(offerer.channel.offer(&offerer.connection))?;
     negotiate(offerer, answerer, false)?;
     for peer in [&mut *offerer, answerer] {
         peer.runtime.block_on(peer.channel.greet())?;
