@@ -16,6 +16,7 @@ use perpacket_udp::MessageOptions;
 use perpacket_webrtc::{CustomNet, PacketClass};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
+use webrtc::data_channel::data_channel_state::RTCDataChannelState;
 use webrtc::dtls::crypto::Certificate;
 use webrtc::peer_connection::certificate::RTCCertificate;
 use webrtc::peer_connection::configuration::RTCConfiguration;
@@ -165,6 +166,7 @@ async fn one_pair(net: CustomNet, certificate: RTCCertificate, number: usize) ->
     }
     for end in &mut ends {
         end.be_greeted().await?;
+        ensure!(end.get().ready_state() == RTCDataChannelState::Open);
     }
     for connection in [offerer, answerer] {
         // The second one says that it cannot tell the first, and is closed all the same.

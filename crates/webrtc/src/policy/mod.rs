@@ -96,7 +96,7 @@ impl Policy {
     /// Sets the options of datagrams that nothing else names.
     ///
     /// # Errors
-    /// The field that is out of range; nothing is changed then. So do all setters.
+    /// The field that is out of range; nothing is changed then.
     pub fn set_default_options(&self, options: MessageOptions) -> Result<(), OptionsError> {
         options.validate()?;
         self.change_base(|base| base.all.any = options);
@@ -106,7 +106,7 @@ impl Policy {
     /// Sets the options of a class. [`MessageOptions::NONE`] removes them.
     ///
     /// # Errors
-    /// The field that is out of range.
+    /// The field that is out of range; nothing is changed then.
     pub fn set_class_options(
         &self,
         class: PacketClass,
@@ -120,7 +120,7 @@ impl Policy {
     /// Sets the options of RTP streams. [`MessageOptions::NONE`] removes them.
     ///
     /// # Errors
-    /// The field that is out of range.
+    /// The field that is out of range; nothing is changed then.
     pub fn set_stream_options(
         &self,
         stream: Stream,
@@ -149,7 +149,7 @@ impl Policy {
     /// Behind a TURN relay the peer is whom the server relays to, not the server.
     ///
     /// # Errors
-    /// The field that is out of range.
+    /// The field that is out of range; nothing is changed then.
     pub fn set_peer_options(
         &self,
         peer: SocketAddr,
@@ -163,7 +163,7 @@ impl Policy {
     /// Sets the options of one class of what goes to a peer. [`MessageOptions::NONE`] removes them.
     ///
     /// # Errors
-    /// The field that is out of range.
+    /// The field that is out of range; nothing is changed then.
     pub fn set_peer_class_options(
         &self,
         peer: SocketAddr,
