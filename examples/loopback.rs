@@ -75,7 +75,7 @@ struct Args {
     #[arg(long, value_name = "CLASS:ttl=N,df=0|1,tos=N", value_parser = parse_set)]
     set: Vec<(PacketClass, MessageOptions)>,
 
-    /// Run on ::1 instead of 127.0.0.1.
+    /// Run on the IPv6 loopback address.
     #[arg(long)]
     ipv6: bool,
 
@@ -206,10 +206,12 @@ async fn run(args: &Args, mut observer: Observer) -> Result<bool> {
 
 // What is asked.
 
+type Change = Box<dyn Fn(&CustomNet) -> Result<(), OptionsError>>;
+
 /// A change of the policy, and what has to be on the wire from then on.
 struct Phase {
     name: &'static str,
-    change: Box<dyn Fn(&CustomNet) -> Result<(), OptionsError>>,
+    change: Change,
     rows: Vec<Row>,
 }
 

@@ -35,7 +35,7 @@ struct Args {
     #[arg(long, value_name = "ADDR:PORT", conflicts_with = "ipv6")]
     dest: Option<SocketAddr>,
 
-    /// Run on ::1 instead of 127.0.0.1.
+    /// Run on the IPv6 loopback address.
     #[arg(long)]
     ipv6: bool,
 }

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// One server socket, three peers, three policies, changed while running.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Run on ::1 instead of 127.0.0.1.
+    /// Run on the IPv6 loopback address.
     #[arg(long)]
     ipv6: bool,
 }
@@ -100,14 +100,14 @@ async fn run(ipv6: bool, sniffer: Option<Sniffer>) -> Result<bool> {
     let net = CustomNet::new();
     let conn = CustomConn::bind(&net, loopback)?;
     let server = conn.local_addr()?;
-    let next = Arc::new(AtomicU32::new(0));
-    tokio::spawn(serve(conn, addresses.clone(), Arc::clone(&next)));
+    let counter = Arc::new(AtomicU32::new(0));
+    tokio::spawn(serve(conn, addresses.clone(), Arc::clone(&counter)));
 
     let mut checks: Vec<Check> = Vec::new();
     for (round, change, asked) in rounds() {
         change(&net, &addresses)?;
         // The server goes on all the while. What it sends from here on has to comply.
-        let first = next.load(Relaxed);
+        let first = counter.load(Relaxed);
         let mut checks_of_round = Vec::new();
         for (peer, options) in asked.into_iter().enumerate() {
             let mut check = Check {
@@ -130,7 +130,7 @@ async fn run(ipv6: bool, sniffer: Option<Sniffer>) -> Result<bool> {
             }
             checks_of_round.push(check);
         }
-        let end = next.load(Relaxed);
+        let end = counter.load(Relaxed);
         checks.extend(checks_of_round.into_iter().map(|mut check| {
             check.numbers.end = end;
             check
@@ -213,11 +213,11 @@ fn rounds() -> [Round; 3] {
 }
 
 /// Sends a numbered datagram to each peer in turn, and never looks at a policy.
-async fn serve(conn: CustomConn, peers: Vec<SocketAddr>, next: Arc<AtomicU32>) {
+async fn serve(conn: CustomConn, peers: Vec<SocketAddr>, counter: Arc<AtomicU32>) {
     let mut ticks = interval(Duration::from_millis(5));
     loop {
         for peer in &peers {
-            let number = next.fetch_add(1, Relaxed);
+            let number = counter.fetch_add(1, Relaxed);
             // It always succeeds: what cannot go out is counted, and lost.
             let _ = conn.send_to(&datagram(number), *peer).await;
         }

@@ -74,7 +74,7 @@ fn nothing_is_left_behind() -> Result<()> {
     net.set_class_options(PacketClass::Dtls, MessageOptions::NONE.with_df_bit(false))?;
     let certificate = RTCCertificate::from_existing(
         Certificate::generate_self_signed(vec!["lab".to_owned()])?,
-        SystemTime::now() + Duration::from_secs(3600),
+        SystemTime::now() + Duration::from_hours(1),
     );
 
     // The first ones leave what the runtime and the libraries keep for good.

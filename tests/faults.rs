@@ -107,7 +107,10 @@ impl Scene {
         let mut left = sender(&Arc::new(chain.left.runtime()?), left_address, &session)?;
         let other = CustomNet::new().session("right");
         let mut right = Peer::new(&Arc::new(chain.right.runtime()?), right_address, &other)?;
-        connect(&mut left, &mut right)?;
+        connect(&mut left, &mut right).with_context(|| {
+            let stun = [&session, &other].map(|session| *session.total().class(PacketClass::Stun));
+            format!("STUN on the left and on the right: {stun:?}")
+        })?;
         let numbers = Numbers::send(&left);
         let mut scene = Self {
             chain,
@@ -133,25 +136,25 @@ impl Scene {
     ) -> Result<()> {
         let mut events = self.net.events();
         ensure!(!shows(&self.session.total()), "before the fault");
-        let begun = Instant::now();
+        let start = Instant::now();
         begin(&self)?;
-        let mut named = false;
-        let shown = until(
+        let mut reported = false;
+        let outcome = until(
             DEADLINE,
             || "counters and events that name the cause".to_owned(),
             || {
                 loop {
                     match events.try_recv() {
-                        Ok(event) => named |= names(&event),
+                        Ok(event) => reported |= names(&event),
                         Err(TryRecvError::Lagged(_)) => {}
                         Err(_) => break,
                     }
                 }
                 let shows = shows(&self.session.total()) && shows(&self.net.snapshot().total);
-                Ok((begun.elapsed() >= A_WHILE && named && shows).then_some(()))
+                Ok((start.elapsed() >= A_WHILE && reported && shows).then_some(()))
             },
         );
-        shown.with_context(|| format!("event: {named}, {:?}", self.session.total()))?;
+        outcome.with_context(|| format!("event: {reported}, {:?}", self.session.total()))?;
         end(&self)?;
         self.everything_arrives()
     }
@@ -203,7 +206,7 @@ impl Scene {
 
 impl Numbers {
     fn send(from: &Peer) -> Self {
-        let channel = Arc::clone(&from.channel.get());
+        let channel = Arc::clone(from.channel.get());
         let sent = Arc::new(AtomicU32::new(0));
         let enough = Arc::new(AtomicBool::new(false));
         let (counter, stop) = (Arc::clone(&sent), Arc::clone(&enough));

@@ -8,6 +8,7 @@ mod support {
 }
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, ensure};
 use perpacket_lab::{Chain, NodeRuntime, Packet, Sniffer, Test, until};
 use perpacket_udp::{Dscp, Ecn, MessageOptions, Tos};
-use perpacket_webrtc::{CustomNet, PacketClass, Session, Stream};
+use perpacket_webrtc::{CustomNet, PacketClass, Stream};
 
 use support::connection::DEADLINE;
 use support::media::{OPUS, Tracks, VP8, send_everything, send_messages};
@@ -113,7 +114,7 @@ fn marking(side: usize, phase: usize, class: PacketClass) -> MessageOptions {
     MessageOptions::NONE
         .with_ttl(100 + number)
         .with_df_bit((phase + class.index()).is_multiple_of(2))
-        .with_tos(number << 2 | number % 3)
+        .with_tos((number << 2) | (number % 3))
 }
 
 fn every_class(family: Family) -> Result<()> {
@@ -228,6 +229,8 @@ fn pair(side: &mut Side) -> HashSet<SocketAddr> {
         .collect()
 }
 
+type Streams<'a> = &'a [(Stream, MessageOptions)];
+
 fn streams(family: Family) -> Result<()> {
     let mut scene = Scene::new(family)?;
     let [mut left, mut right] = scene.peers()?;
@@ -247,7 +250,7 @@ fn streams(family: Family) -> Result<()> {
     let video_source = MessageOptions::NONE.with_ttl(43);
     let none = MessageOptions::NONE;
     // What each step sets, and what audio and video then have.
-    let steps: [(&[(Stream, MessageOptions)], [MessageOptions; 2]); 4] = [
+    let steps: [(Streams<'_>, [MessageOptions; 2]); 4] = [
         (&[], [plain, plain]),
         (
             &[
@@ -293,6 +296,8 @@ fn streams(family: Family) -> Result<()> {
     Ok(())
 }
 
+type Step<'a> = &'a dyn Fn() -> Result<()>;
+
 fn levels(family: Family) -> Result<()> {
     let mut scene = Scene::new(family)?;
     // Two peer connections from the left host, with one policy.
@@ -309,7 +314,6 @@ fn levels(family: Family) -> Result<()> {
     let net = side.net.clone();
     let ttl = |ttl| MessageOptions::NONE.with_ttl(ttl);
     let dtls = PacketClass::Dtls;
-    type Step<'a> = &'a dyn Fn() -> Result<()>;
     // What each step sets, then the TTL of STUN and DTLS: of the one, and of the other.
     let steps: [(Step<'_>, [u8; 4]); 8] = [
         (
@@ -337,7 +341,13 @@ fn levels(family: Family) -> Result<()> {
             &|| removed(net.policy().remove_peer(peer).is_some()),
             [103, 104, 101, 102],
         ),
-        (&|| cleared(&session), [101, 102, 101, 102]),
+        (
+            &|| {
+                session.clear_options();
+                Ok(())
+            },
+            [101, 102, 101, 102],
+        ),
     ];
     let mut before = [64; 4];
     for (set, want) in steps {
@@ -366,11 +376,6 @@ fn levels(family: Family) -> Result<()> {
 
 fn removed(was_there: bool) -> Result<()> {
     ensure!(was_there);
-    Ok(())
-}
-
-fn cleared(session: &Session) -> Result<()> {
-    session.clear_options();
     Ok(())
 }
 
@@ -432,10 +437,12 @@ fn received(family: Family) -> Result<()> {
                     && counted.received_ecn == ecn
                     && counted.received_ttl == want.ttl.map(|ttl| ttl - routers)
                     && counted.received_tos == want.tos_byte().map(Tos::from_byte);
-                seen += &format!(
-                    "\n{class}: sent {sent}, arrived {}, ECN {ecn:?}, {counted:?}",
+                writeln!(
+                    seen,
+                    "{class}: sent {sent}, arrived {}, ECN {ecn:?}, {counted:?}",
                     arrived.len()
-                );
+                )
+                .expect("a String takes all");
             }
             Ok(agree.then_some(()))
         },

@@ -143,12 +143,12 @@ fn df_text(df: bool) -> String {
 /// The byte, and what it means where that has a name.
 fn tos_text(byte: u8) -> String {
     let tos = Tos::from_byte(byte);
-    let mut text = format!("{byte:#04x}");
-    if Dscp::NAMED.iter().any(|(_, named)| *named == tos.dscp()) {
-        text += &format!(" {}", tos.dscp());
-    }
-    if tos.ecn() != Ecn::NotEct {
-        text += &format!(" {}", tos.ecn());
-    }
-    text
+    let has_name = Dscp::NAMED.iter().any(|(_, named)| *named == tos.dscp());
+    let dscp = has_name.then(|| format!(" {}", tos.dscp()));
+    let ecn = (tos.ecn() != Ecn::NotEct).then(|| format!(" {}", tos.ecn()));
+    format!(
+        "{byte:#04x}{}{}",
+        dscp.unwrap_or_default(),
+        ecn.unwrap_or_default()
+    )
 }

@@ -1,6 +1,14 @@
 use perpacket_udp::MessageOptions;
 use perpacket_webrtc::PacketClass;
 
+/// Those that the example sends.
+const CLASSES: [PacketClass; 4] = [
+    PacketClass::Stun,
+    PacketClass::Dtls,
+    PacketClass::Srtp,
+    PacketClass::Srtcp,
+];
+
 /// Reads `srtp:ttl=10,df=1,tos=184`, for clap.
 ///
 /// # Errors
@@ -8,16 +16,10 @@ use perpacket_webrtc::PacketClass;
 pub fn parse_set(text: &str) -> Result<(PacketClass, MessageOptions), String> {
     const FORM: &str = "expected CLASS:ttl=N,df=0|1,tos=N with at least one of the three";
     let (class, fields) = text.split_once(':').ok_or(FORM)?;
-    let class = match class.parse() {
-        Ok(
-            class
-            @ (PacketClass::Stun | PacketClass::Dtls | PacketClass::Srtp | PacketClass::Srtcp),
-        ) => class,
-        _ => {
-            return Err(format!(
-                "unknown class {class:?}: expected stun, dtls, srtp or srtcp"
-            ));
-        }
+    let Some(class) = CLASSES.into_iter().find(|known| known.as_str() == class) else {
+        return Err(format!(
+            "unknown class {class:?}: expected stun, dtls, srtp or srtcp"
+        ));
     };
     let mut options = MessageOptions::default();
     for field in fields.split(',') {

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
 use nix::net::if_::if_nametoindex;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
 use rtnetlink::packet_route::route::{RouteProtocol, RouteScope};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -72,11 +73,13 @@ pub(crate) fn add_address(interface: &str, address: IpNet) -> Result<()> {
     request(
         || format!("ip address add {address} dev {interface}"),
         |netlink| async move {
-            netlink
+            let mut add = netlink
                 .address()
-                .add(index, address.addr(), address.prefix_len())
-                .execute()
-                .await
+                .add(index, address.addr(), address.prefix_len());
+            // Even with duplicate address detection off, an IPv6 address cannot be bound to until a
+            // kernel worker has looked at it, unless it says by itself that it needs none.
+            add.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            add.execute().await
         },
     )
 }

@@ -20,10 +20,10 @@ use webrtc::peer_connection::offer_answer_options::RTCOfferOptions;
 use webrtc::peer_connection::sdp::session_description::RTCSessionDescription;
 
 /// What every wait is limited to, on a machine that is busy with something else.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Longer than any test: a connection never gives up by itself.
-const NEVER: Duration = Duration::from_secs(600);
+const NEVER: Duration = Duration::from_mins(10);
 
 /// How often ICE says that it is still there, so that there is STUN to be seen all the time.
 const KEEPALIVE: Duration = Duration::from_millis(100);
@@ -99,7 +99,7 @@ async fn gathered(
 /// One that both ends negotiate beforehand would be simpler, but in webrtc-rs 0.17 it sometimes never opens at the end
 /// that hears from the other before it has opened its own.
 pub(crate) struct Channel {
-    channel: Option<Arc<RTCDataChannel>>,
+    inner: Option<Arc<RTCDataChannel>>,
     opened: mpsc::UnboundedReceiver<Arc<RTCDataChannel>>,
     messages: mpsc::UnboundedReceiver<Bytes>,
     ends: Ends,
@@ -127,7 +127,7 @@ impl Channel {
             Box::pin(async {})
         }));
         Self {
-            channel: None,
+            inner: None,
             opened,
             messages,
             ends,
@@ -143,7 +143,7 @@ impl Channel {
 
     /// The channel, once it has been greeted.
     pub(crate) fn get(&self) -> &Arc<RTCDataChannel> {
-        self.channel.as_ref().expect("greeted")
+        self.inner.as_ref().expect("greeted")
     }
 
     /// Waits until the channel is open, and sends a first message.
@@ -153,7 +153,7 @@ impl Channel {
             .context("the data channel does not open")?
             .context("the data channel is gone")?;
         channel.send(&GREETING).await?;
-        self.channel = Some(channel);
+        self.inner = Some(channel);
         Ok(())
     }
 

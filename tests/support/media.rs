@@ -53,7 +53,7 @@ impl Tracks {
 /// Sends audio, video, feedback and messages until what is returned is dropped.
 pub(crate) fn send_everything(peer: &Peer, tracks: &Tracks) -> Task<()> {
     let connection = Arc::clone(&peer.connection);
-    let channel = Arc::clone(&peer.channel.get());
+    let channel = Arc::clone(peer.channel.get());
     let tracks = tracks.0.clone();
     peer.spawn(async move {
         let mut pace = tokio::time::interval(PACE);
@@ -82,7 +82,7 @@ pub(crate) fn send_everything(peer: &Peer, tracks: &Tracks) -> Task<()> {
 
 /// Sends messages until what is returned is dropped.
 pub(crate) fn send_messages(peer: &Peer) -> Task<()> {
-    let channel = Arc::clone(&peer.channel.get());
+    let channel = Arc::clone(peer.channel.get());
     peer.spawn(async move {
         let mut pace = tokio::time::interval(PACE);
         loop {

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use perpacket_lab::NodeRuntime;
 use perpacket_webrtc::Session;
 use webrtc::api::setting_engine::SettingEngine;
@@ -82,12 +82,23 @@ pub(crate) fn connect(offerer: &mut Peer, answerer: &mut Peer) -> Result<()> {
     offerer.block_on(offerer.channel.offer(&offerer.connection))?;
     negotiate(offerer, answerer, false)?;
     for peer in [&mut *offerer, answerer] {
-        peer.runtime.block_on(peer.channel.greet())?;
+        let greeted = peer.runtime.block_on(peer.channel.greet());
+        greeted.with_context(|| states(&peer.connection))?;
     }
     for peer in [offerer, answerer] {
         peer.runtime.block_on(peer.channel.be_greeted())?;
     }
     Ok(())
+}
+
+/// How far the layers of a connection have come.
+fn states(connection: &RTCPeerConnection) -> String {
+    format!(
+        "ICE {}, DTLS {}, SCTP {}",
+        connection.ice_connection_state(),
+        connection.dtls_transport().state(),
+        connection.sctp().state()
+    )
 }
 
 /// Offer and answer.

@@ -30,7 +30,7 @@ fn send(criterion: &mut Criterion) {
     group.bench_function("TTL, DF and TOS changing on each", |bencher| {
         bencher.iter(|| {
             number = number.wrapping_add(1);
-            let df_bit = Some(number % 2 == 0);
+            let df_bit = Some(number.is_multiple_of(2));
             let options = MessageOptions {
                 ttl: Some(number | 1),
                 df_bit,

@@ -1,5 +1,3 @@
-use std::sync::atomic::{AtomicU8, Ordering};
-
 /// How well a field of [`MessageOptions`](crate::MessageOptions) can be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
@@ -39,56 +37,4 @@ pub struct Capabilities {
     pub icmp_errors: bool,
     /// Whether a received datagram's TTL, TOS, destination and interface are known.
     pub recv_meta: bool,
-}
-
-/// One field that a control message carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Field {
-    Ttl,
-    Tos,
-    DontFragment,
-    FlowLabel,
-}
-
-impl Field {
-    pub(crate) const ALL: [Self; 4] = [Self::FlowLabel, Self::Tos, Self::Ttl, Self::DontFragment];
-
-    pub(crate) const fn bit(self) -> u8 {
-        match self {
-            Self::Ttl => 1,
-            Self::Tos => 2,
-            Self::DontFragment => 4,
-            Self::FlowLabel => 8,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Ttl => "TTL",
-            Self::Tos => "TOS",
-            Self::DontFragment => "don't-fragment",
-            Self::FlowLabel => "flow label",
-        }
-    }
-}
-
-/// The control messages that the kernel has refused.
-#[derive(Debug, Default)]
-pub(crate) struct Refused(AtomicU8);
-
-impl Refused {
-    #[inline]
-    pub(crate) fn bits(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Remembers the refusal, and warns the first time.
-    pub(crate) fn mark(&self, field: Field) {
-        if self.0.fetch_or(field.bit(), Ordering::Relaxed) & field.bit() == 0 {
-            tracing::warn!(
-                "the kernel refuses the {} control message: datagrams go out without it from now on",
-                field.name()
-            );
-        }
-    }
 }

@@ -28,36 +28,3 @@ pub enum DfMode {
     /// DF 0, whatever path MTU the kernel knows.
     Omit,
 }
-
-impl DfMode {
-    pub(crate) const COUNT: usize = 6;
-
-    /// The value of the socket option.
-    pub(crate) const fn raw(self) -> i32 {
-        match self {
-            Self::Dont => 0,
-            Self::Want => 1,
-            Self::Do => 2,
-            Self::Probe => 3,
-            Self::Interface => 4,
-            Self::Omit => 5,
-        }
-    }
-
-    pub(crate) const fn from_raw(raw: i32) -> Option<Self> {
-        Some(match raw {
-            0 => Self::Dont,
-            1 => Self::Want,
-            2 => Self::Do,
-            3 => Self::Probe,
-            4 => Self::Interface,
-            5 => Self::Omit,
-            _ => return None,
-        })
-    }
-
-    /// Where the mode stands in a table of all modes.
-    pub(crate) const fn index(self) -> usize {
-        self.raw().unsigned_abs() as usize
-    }
-}

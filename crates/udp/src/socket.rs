@@ -12,13 +12,6 @@ pub struct UdpSocketBuilder {
 
 /// What a builder has gathered.
 #[derive(Clone, Debug)]
-#[cfg_attr(
-    not(all(
-        any(target_os = "linux", target_os = "android"),
-        not(perpacket_fallback)
-    )),
-    expect(dead_code, reason = "the portable socket has no use for all of it")
-)]
 pub(crate) struct Config {
     pub(crate) address: SocketAddr,
     pub(crate) only_v6: bool,

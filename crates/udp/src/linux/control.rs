@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::cmsg::{Control, space};
-use crate::{IpOptions, MessageOptions, Tos, Transmit, capabilities::Field};
+use super::refused::Field;
+use crate::{IpOptions, MessageOptions, Tos, Transmit};
 
 const INT: usize = space(size_of::<i32>());
 const V4: usize = 2 * INT + space(size_of::<libc::in_pktinfo>()) + space(IpOptions::CAPACITY);

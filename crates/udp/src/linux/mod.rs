@@ -5,6 +5,7 @@ pub mod cmsg;
 mod control;
 mod errors;
 mod receive;
+mod refused;
 mod socket;
 mod sys;
 mod twins;

@@ -15,14 +15,11 @@ use super::{
     control::{Context, Family},
     errors::{Errors, discard},
     receive,
+    refused::{Field, Refused},
     sys::{ControlBuffer, get_option, receive_message, register, send_message, set_option},
     twins::{Twins, new_socket, prepare_main, set_df_mode},
 };
-use crate::{
-    Capabilities, DfMode, RecvMeta, Support, Tos, Transmit,
-    capabilities::{Field, Refused},
-    socket::Config,
-};
+use crate::{Capabilities, DfMode, RecvMeta, Support, Tos, Transmit, socket::Config};
 
 /// How often a send is tried again that failed with the error of somebody else's datagram.
 const PENDING_ERRORS: usize = 64;

@@ -38,6 +38,39 @@ const INHERITED: [(i32, i32, bool); 10] = [
     (libc::SOL_SOCKET, libc::SO_PRIORITY, false),
 ];
 
+impl DfMode {
+    const COUNT: usize = 6;
+
+    /// The value of the socket option.
+    pub(super) const fn raw(self) -> i32 {
+        match self {
+            Self::Dont => 0,
+            Self::Want => 1,
+            Self::Do => 2,
+            Self::Probe => 3,
+            Self::Interface => 4,
+            Self::Omit => 5,
+        }
+    }
+
+    pub(super) const fn from_raw(raw: i32) -> Option<Self> {
+        Some(match raw {
+            0 => Self::Dont,
+            1 => Self::Want,
+            2 => Self::Do,
+            3 => Self::Probe,
+            4 => Self::Interface,
+            5 => Self::Omit,
+            _ => return None,
+        })
+    }
+
+    /// Where the mode stands in a table of all modes.
+    const fn index(self) -> usize {
+        self.raw().unsigned_abs() as usize
+    }
+}
+
 /// A UDP socket that does not block, not bound yet.
 pub(super) fn new_socket(local: SocketAddr, only_v6: bool) -> io::Result<Socket> {
     let socket = Socket::new(

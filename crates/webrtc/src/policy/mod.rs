@@ -176,6 +176,7 @@ impl Policy {
     }
 
     /// Forgets all that was set for a peer, and returns it.
+    #[expect(clippy::must_use_candidate, reason = "most only want it gone")]
     pub fn remove_peer(&self, peer: SocketAddr) -> Option<Overrides> {
         self.shared.peers.pin().remove(&key(peer)).cloned()
     }
