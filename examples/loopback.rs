@@ -34,7 +34,7 @@ use perpacket_examples::{
     Traffic, open_sniffer, parse_set, saw_enough, system_defaults,
 };
 use perpacket_udp::{Dscp, MessageOptions, OptionsError};
-use perpacket_webrtc::{CustomNet, MediaKind, PacketClass, Priority, Stream};
+use perpacket_webrtc::{CustomNet, MediaKind, PacketClass, Policy, Priority};
 use tokio::time::{Instant, interval, sleep};
 use webrtc::{
     api::{
@@ -279,7 +279,15 @@ fn phases(args: &Args, defaults: Header, addresses: Addresses) -> Vec<Phase> {
         },
         Phase {
             name: "3 RFC 8837",
-            change: Box::new(mark_by_rfc8837),
+            change: Box::new(|net| {
+                let kinds = [
+                    (AUDIO, MediaKind::Audio),
+                    (VIDEO, MediaKind::InteractiveVideo),
+                ];
+                net.policy()
+                    .replace(&Policy::rfc8837(Priority::High, &kinds));
+                Ok(())
+            }),
             rows: rfc8837
                 .map(|(traffic, options)| row(traffic, None, options))
                 .into(),
@@ -295,34 +303,13 @@ fn phases(args: &Args, defaults: Header, addresses: Addresses) -> Vec<Phase> {
         },
         Phase {
             name: "5 back again",
-            change: Box::new(move |net| remove_everything(net, addresses.bob)),
+            change: Box::new(|net| {
+                net.policy().replace(&Policy::new());
+                Ok(())
+            }),
             rows: by_default().into(),
         },
     ]
-}
-
-/// RFC 8837 §5, at high priority. A class that is set to nothing is removed.
-fn mark_by_rfc8837(net: &CustomNet) -> Result<(), OptionsError> {
-    let marked = |kind: MediaKind| MessageOptions::default().with_dscp(kind.dscp(Priority::High));
-    let unmarked = MessageOptions::default().with_dscp(Dscp::CS0);
-    net.set_class_options(PacketClass::Stun, unmarked)?;
-    net.set_class_options(PacketClass::Dtls, marked(MediaKind::Data))?;
-    net.set_class_options(PacketClass::Srtcp, marked(MediaKind::Audio))?;
-    net.set_class_options(PacketClass::Srtp, MessageOptions::NONE)?;
-    net.set_stream_options(Stream::PayloadType(AUDIO), marked(MediaKind::Audio))?;
-    let video = marked(MediaKind::InteractiveVideo);
-    net.set_stream_options(Stream::PayloadType(VIDEO), video)
-}
-
-fn remove_everything(net: &CustomNet, peer: SocketAddr) -> Result<(), OptionsError> {
-    net.set_peer_options(peer, MessageOptions::NONE)?;
-    for class in PacketClass::ALL {
-        net.set_class_options(class, MessageOptions::NONE)?;
-    }
-    for payload_type in [AUDIO, VIDEO] {
-        net.set_stream_options(Stream::PayloadType(payload_type), MessageOptions::NONE)?;
-    }
-    Ok(())
 }
 
 // The peer connections, as anyone would write them.

@@ -181,6 +181,21 @@ impl Policy {
         self.shared.peers.pin().remove(&key(peer)).cloned()
     }
 
+    /// Takes over everything that `other` sets, and forgets what this sets beyond that: the way to
+    /// another policy, or with an empty one to none, while connections run. What holds for everybody
+    /// changes at one moment; peers follow one by one.
+    pub fn replace(&self, other: &Self) {
+        if Arc::ptr_eq(&self.shared, &other.shared) {
+            return;
+        }
+        self.shared.base.store(other.shared.base.load_full());
+        let (peers, others) = (self.shared.peers.pin(), other.shared.peers.pin());
+        peers.retain(|peer, _| others.contains_key(peer));
+        for (peer, overrides) in &others {
+            peers.insert(*peer, overrides.clone());
+        }
+    }
+
     /// What is set for a peer.
     #[must_use]
     pub fn peer(&self, peer: SocketAddr) -> Overrides {
@@ -431,6 +446,22 @@ mod tests {
         policy
             .set_peer_options(it, MessageOptions::NONE)
             .expect("valid");
+        assert_eq!(policy.snapshot(), PolicySnapshot::default());
+    }
+
+    #[test]
+    fn a_policy_replaces_another() {
+        let (it, gone) = (peer("192.0.2.1:5"), peer("192.0.2.2:5"));
+        let policy = Policy::rfc8837(Priority::High, &[(111, MediaKind::Audio)]);
+        policy.set_peer_options(gone, ttl(3)).expect("valid");
+        policy.set_peer_options(it, ttl(4)).expect("valid");
+        let next = Policy::rfc8837(Priority::Low, &[(96, MediaKind::InteractiveVideo)]);
+        next.set_peer_options(it, ttl(5)).expect("valid");
+        policy.replace(&next);
+        assert_eq!(policy.snapshot(), next.snapshot());
+        policy.replace(&policy.clone());
+        assert_eq!(policy.snapshot(), next.snapshot());
+        policy.replace(&Policy::new());
         assert_eq!(policy.snapshot(), PolicySnapshot::default());
     }
 
