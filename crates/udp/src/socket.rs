@@ -116,10 +116,10 @@ impl UdpSocketBuilder {
 /// let mut buffer = [0; 1500];
 /// let meta = receiver.recv_from(&mut buffer).await?;
 /// assert_eq!(&buffer[..meta.len], b"hello");
-/// # if cfg!(not(perpacket_fallback)) {
-/// assert_eq!(meta.ttl, Some(10));
-/// assert_eq!(meta.tos.map(|tos| tos.dscp()), Some(Dscp::EF));
-/// # }
+/// if receiver.capabilities().recv_meta {
+///     assert_eq!(meta.ttl, Some(10));
+///     assert_eq!(meta.tos.map(|tos| tos.dscp()), Some(Dscp::EF));
+/// }
 /// # Ok(())
 /// # }
 /// ```

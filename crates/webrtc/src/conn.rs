@@ -33,7 +33,8 @@ pub struct CustomConn {
 }
 
 impl CustomConn {
-    /// A socket bound to `address`, with the policy of `net`. To be called on a tokio runtime.
+    /// A socket bound to `address`, with the policy of `net`. On the IPv6 wildcard address it leaves
+    /// IPv4 alone: ICE knows no v4-mapped addresses. To be called on a tokio runtime.
     ///
     /// # Errors
     /// [`Error::Bind`] with the address and what the kernel said.
@@ -91,8 +92,7 @@ impl CustomConn {
 
 impl Drop for CustomConn {
     fn drop(&mut self) {
-        self.port.hub.forget_port(&self.port);
-        self.port.retire();
+        self.port.hub.retire(&self.port);
     }
 }
 
@@ -170,7 +170,7 @@ impl Conn for CustomConn {
     }
 
     /// Ends every [`recv_from`](Conn::recv_from). The descriptors are closed when the last reference
-    /// is dropped.
+    /// is dropped, and no receive is pending.
     async fn close(&self) -> webrtc_util::Result<()> {
         self.closed.send_replace(true);
         Ok(())

@@ -10,9 +10,12 @@ use perpacket_udp::{Ecn, IcmpErrorKind, RecvMeta, Tos};
 
 use crate::{PacketClass, policy::key};
 
-/// How many peers of one socket are counted apart. What more there are, a flood of made-up sources
-/// say, are counted together.
+/// How many peers of one socket are counted apart; what more there are, are counted together.
 const PEERS: usize = 256;
+
+/// How many of these may be there because something came from them: a flood of made-up sources
+/// leaves room for those that are sent to.
+const STRANGERS: usize = PEERS / 2;
 
 /// Why a datagram did not go out, or was not handed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,7 +28,9 @@ const PEERS: usize = 256;
 pub enum DropCause {
     /// Larger than what may be sent without fragmenting (`EMSGSIZE`).
     TooBig,
-    /// A queue of this host is full (`ENOBUFS`, `ENOMEM`).
+    /// A queue of this host is full (`ENOBUFS`, `ENOMEM`). Without
+    /// [`CustomNetBuilder::icmp_errors`](crate::CustomNetBuilder::icmp_errors) the kernel says so of few
+    /// datagrams only.
     NoBufferSpace,
     /// A filter of this host forbids it (`EPERM`, `EACCES`).
     NotPermitted,
@@ -118,9 +123,11 @@ pub struct ClassCounters {
     pub received_bytes: u64,
     /// Datagrams that came in with each ECN field, by its bits: Not-ECT, ECT(1), ECT(0), CE.
     pub received_ecn: [u64; 4],
-    /// The TTL, or hop limit, of the datagram that came in last.
+    /// The TTL, or hop limit, of the datagram that came in last; where peers or classes are added
+    /// up, that of one of them.
     pub received_ttl: Option<u8>,
-    /// The TOS byte, or traffic class, of the datagram that came in last.
+    /// The TOS byte, or traffic class, of the datagram that came in last; where peers or classes are
+    /// added up, that of one of them.
     pub received_tos: Option<Tos>,
     /// Datagrams that were dropped, by [`DropCause::ALL`].
     pub dropped: [u64; DropCause::COUNT],
@@ -271,12 +278,12 @@ fn add(count: &AtomicU64, by: usize) {
 
 impl Counters {
     #[inline]
-    fn with<R>(&self, peer: SocketAddr, count: impl FnOnce(&LivePeer) -> R) -> R {
+    fn with<R>(&self, peer: SocketAddr, room: usize, count: impl FnOnce(&LivePeer) -> R) -> R {
         let peer = key(peer);
         let peers = self.peers.pin();
         if let Some(live) = peers.get(&peer) {
             count(live)
-        } else if peers.len() < PEERS {
+        } else if peers.len() < room {
             count(peers.get_or_insert_with(peer, LivePeer::default))
         } else {
             count(&self.others)
@@ -285,7 +292,7 @@ impl Counters {
 
     #[inline]
     pub(crate) fn sent(&self, peer: SocketAddr, class: PacketClass, bytes: usize) {
-        self.with(peer, |live| {
+        self.with(peer, PEERS, |live| {
             let live = &live.classes[class.index()];
             add(&live.sent, 1);
             add(&live.sent_bytes, bytes);
@@ -293,14 +300,14 @@ impl Counters {
     }
 
     pub(crate) fn dropped(&self, peer: SocketAddr, class: PacketClass, cause: DropCause) {
-        self.with(peer, |live| {
+        self.with(peer, PEERS, |live| {
             add(&live.classes[class.index()].dropped[cause as usize], 1);
         });
     }
 
     #[inline]
     pub(crate) fn received(&self, peer: SocketAddr, class: PacketClass, meta: &RecvMeta) {
-        self.with(peer, |live| {
+        self.with(peer, STRANGERS, |live| {
             let live = &live.classes[class.index()];
             add(&live.received, 1);
             add(&live.received_bytes, meta.len);
@@ -326,7 +333,7 @@ impl Counters {
             IcmpErrorKind::PacketTooBig | IcmpErrorKind::LocalTooBig => 2,
             _ => 3,
         };
-        self.with(peer, |live| add(&live.icmp[index], 1));
+        self.with(peer, STRANGERS, |live| add(&live.icmp[index], 1));
     }
 
     /// By peer, in the order of their addresses, and all others together.

@@ -52,10 +52,17 @@ pub(crate) struct Hub {
     pub(crate) policy: Policy,
     icmp_errors: bool,
     sessions: Mutex<HashMap<SessionId, Weak<SessionState>>>,
-    ports: Mutex<Vec<Weak<Port>>>,
-    /// What sockets counted that are closed by now.
-    pub(crate) past: Mutex<PeerCounters>,
+    ports: Mutex<Ports>,
     events: broadcast::Sender<Event>,
+}
+
+/// The sockets that are open, and what those counted that are closed by now, so that nothing is
+/// counted twice or not at all while one closes.
+#[derive(Debug, Default)]
+struct Ports {
+    open: Vec<Weak<Port>>,
+    past: PeerCounters,
+    past_of_sessions: HashMap<SessionId, PeerCounters>,
 }
 
 /// How a [`CustomNet`] is to be made.
@@ -120,7 +127,6 @@ impl CustomNetBuilder {
                 icmp_errors: self.icmp_errors,
                 sessions: Mutex::default(),
                 ports: Mutex::default(),
-                past: Mutex::default(),
                 events: broadcast::Sender::new(EVENTS),
             }),
             session: None,
@@ -218,8 +224,7 @@ impl CustomNet {
     #[must_use]
     pub fn snapshot(&self) -> NetSnapshot {
         let hub = &self.hub;
-        let ports = hub.ports_of(None);
-        let mut total = *lock(&hub.past);
+        let (ports, mut total) = hub.ports();
         let conns = ports
             .iter()
             .map(|port| {
@@ -261,7 +266,7 @@ impl CustomNet {
             self.session.clone(),
             Arc::clone(&self.hub),
         ));
-        lock(&self.hub.ports).push(Arc::downgrade(&port));
+        lock(&self.hub.ports).open.push(Arc::downgrade(&port));
         port
     }
 }
@@ -278,24 +283,44 @@ impl Session {
 }
 
 impl Hub {
-    /// The sockets that are open, of one session or all.
-    pub(crate) fn ports_of(&self, session: Option<&SessionId>) -> Vec<Arc<Port>> {
-        let ports: Vec<_> = lock(&self.ports).iter().filter_map(Weak::upgrade).collect();
-        match session {
-            None => ports,
-            Some(_) => ports
-                .into_iter()
-                .filter(|port| port.session_id() == session)
-                .collect(),
-        }
+    /// The sockets that are open, and what those counted that are closed.
+    pub(crate) fn ports(&self) -> (Vec<Arc<Port>>, PeerCounters) {
+        let ports = lock(&self.ports);
+        (
+            ports.open.iter().filter_map(Weak::upgrade).collect(),
+            ports.past,
+        )
     }
 
-    /// Forgets a socket, whose counts are kept.
-    pub(crate) fn forget_port(&self, gone: &Arc<Port>) {
-        let gone = Arc::as_ptr(gone);
+    /// The same of one session.
+    pub(crate) fn ports_of(&self, session: &SessionId) -> (Vec<Arc<Port>>, PeerCounters) {
+        let ports = lock(&self.ports);
+        let past = ports
+            .past_of_sessions
+            .get(session)
+            .copied()
+            .unwrap_or_default();
+        let mut open: Vec<_> = ports.open.iter().filter_map(Weak::upgrade).collect();
+        // Whoever is dropped below may be the last of its session, which then takes the lock.
+        drop(ports);
+        open.retain(|port| port.session_id() == Some(session));
+        (open, past)
+    }
+
+    /// Forgets a socket that closes, and keeps what it counted.
+    pub(crate) fn retire(&self, closing: &Arc<Port>) {
+        let total = closing.counters.total();
         let mut ports = lock(&self.ports);
-        if let Some(index) = ports.iter().position(|port| port.as_ptr() == gone) {
-            ports.swap_remove(index);
+        ports
+            .open
+            .retain(|port| port.as_ptr() != Arc::as_ptr(closing));
+        ports.past.add(&total);
+        if let Some(session) = closing.session_id() {
+            ports
+                .past_of_sessions
+                .entry(session.clone())
+                .or_default()
+                .add(&total);
         }
     }
 
@@ -308,6 +333,7 @@ impl Hub {
             .is_some_and(|state| state.strong_count() == 0)
         {
             sessions.remove(id);
+            lock(&self.ports).past_of_sessions.remove(id);
         }
     }
 

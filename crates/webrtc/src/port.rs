@@ -1,7 +1,4 @@
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwap;
 use perpacket_udp::{IcmpErrors, MessageOptions, RecvMeta};
@@ -66,13 +63,9 @@ impl Port {
         }
         let peer = self.peer_of(&classified, target);
         let session = self.session.as_deref().map(|session| &session.overrides);
-        let mut options =
-            self.hub
-                .policy
-                .resolve_packet(peer, classified.class, classified.rtp, session);
-        options.source = options.source.filter(|source| {
-            source.to_canonical().is_ipv4() == target.ip().to_canonical().is_ipv4()
-        });
+        let policy = &self.hub.policy;
+        let options =
+            policy.resolve_packet(target, peer, classified.class, classified.rtp, session);
         Outgoing {
             class: classified.class,
             peer,
@@ -157,22 +150,6 @@ impl Port {
                 local,
                 error,
             });
-        }
-    }
-
-    /// Keeps what was counted, when the socket is closed.
-    pub(crate) fn retire(&self) {
-        let total = self.counters.total();
-        let pasts = self
-            .session
-            .iter()
-            .map(|session| &session.past)
-            .chain([&self.hub.past]);
-        for past in pasts {
-            let past: &Mutex<_> = past;
-            past.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .add(&total);
         }
     }
 }

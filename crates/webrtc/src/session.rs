@@ -1,7 +1,8 @@
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use perpacket_udp::{MessageOptions, OptionsError};
@@ -58,8 +59,6 @@ pub struct Session {
 pub(crate) struct SessionState {
     pub(crate) id: SessionId,
     pub(crate) overrides: LiveOverrides,
-    /// What sockets of the session counted that are closed by now.
-    pub(crate) past: Mutex<PeerCounters>,
     hub: Weak<Hub>,
 }
 
@@ -68,7 +67,6 @@ impl SessionState {
         Self {
             id,
             overrides: LiveOverrides::default(),
-            past: Mutex::default(),
             hub,
         }
     }
@@ -131,25 +129,24 @@ impl Session {
         Overrides::clone(&self.state.overrides.load())
     }
 
-    /// What the session's sockets that are open have counted, by peer.
+    /// What the session's sockets that are open have counted, by peer, in the order of addresses.
+    /// Peers that are too many to be told apart are in [`total`](Self::total) only.
     #[must_use]
     pub fn peers(&self) -> Vec<(SocketAddr, PeerCounters)> {
-        let mut peers = Vec::new();
-        for port in self.hub.ports_of(Some(&self.state.id)) {
-            peers.extend(port.counters.load().0);
+        let mut peers = BTreeMap::<_, PeerCounters>::new();
+        for port in self.hub.ports_of(&self.state.id).0 {
+            for (peer, counters) in port.counters.load().0 {
+                peers.entry(peer).or_default().add(&counters);
+            }
         }
-        peers
+        peers.into_iter().collect()
     }
 
     /// What the session has counted in all, sockets that are closed by now included.
     #[must_use]
     pub fn total(&self) -> PeerCounters {
-        let mut total = *self
-            .state
-            .past
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for port in self.hub.ports_of(Some(&self.state.id)) {
+        let (ports, mut total) = self.hub.ports_of(&self.state.id);
+        for port in ports {
             total.add(&port.counters.total());
         }
         total

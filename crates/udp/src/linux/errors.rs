@@ -82,29 +82,37 @@ impl Errors {
         }
     }
 
-    /// Empties main's error queue.
-    pub(super) fn drain(&self, main: &Descriptor) {
+    /// Reads a socket's error queue. Whether it is empty now: a storm gets no more than its share.
+    pub(super) fn drain(&self, socket: &Descriptor) -> bool {
         let mut payload = [0; QUOTE];
         let mut control = ControlBuffer::new();
-        while let Ok(received) =
-            receive_message(main.as_fd(), &mut payload, &mut control, libc::MSG_ERRQUEUE)
-        {
+        for _ in 0..BACKLOG {
+            let entry = receive_message(
+                socket.as_fd(),
+                &mut payload,
+                &mut control,
+                libc::MSG_ERRQUEUE,
+            );
+            let Ok(received) = entry else {
+                // Each entry that is read re-arms the next one as the socket's pending error.
+                let _ = socket.take_error();
+                return true;
+            };
             if let Some(error) = receive::icmp_error(&received, &payload) {
                 // An error from `send` says that nobody listens any more.
                 let _ = self.sender.send(error);
             }
         }
-        // Each entry that is read re-arms the next one as the socket's pending error.
-        let _ = main.take_error();
+        false
     }
 }
 
-/// Empties a twin's error queue, which holds only what this host said about its own datagrams, and
-/// that the failed send has said already.
-pub(super) fn discard(twin: &Descriptor) {
+/// Empties an error queue that nobody wants to know of: of a twin, which holds what this host said of
+/// its own datagrams, and the failed send has said that already.
+pub(super) fn discard(socket: &Descriptor) {
     let mut control = ControlBuffer::new();
-    while receive_message(twin.as_fd(), &mut [], &mut control, libc::MSG_ERRQUEUE).is_ok() {}
-    let _ = twin.take_error();
+    while receive_message(socket.as_fd(), &mut [], &mut control, libc::MSG_ERRQUEUE).is_ok() {}
+    let _ = socket.take_error();
 }
 
 fn switch(fd: BorrowedFd<'_>, v6: bool, on: bool) -> std::io::Result<()> {

@@ -2,6 +2,7 @@ use std::{
     io,
     net::SocketAddr,
     os::fd::AsFd,
+    ptr,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU8, Ordering},
@@ -9,7 +10,10 @@ use std::{
 };
 
 use socket2::{SockAddr, Socket as Descriptor};
-use tokio::io::{Interest, Ready, unix::AsyncFd};
+use tokio::{
+    io::{Interest, Ready, unix::AsyncFd},
+    task::consume_budget,
+};
 
 use super::{
     control::{Context, Family},
@@ -21,8 +25,8 @@ use super::{
 };
 use crate::{Capabilities, DfMode, RecvMeta, Support, Tos, Transmit, socket::Config};
 
-/// How often a send is tried again that failed with the error of somebody else's datagram.
-const PENDING_ERRORS: usize = 64;
+/// How often a send is tried that fails with what may be the error of somebody else's datagram.
+const PENDING_ERRORS: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -162,8 +166,9 @@ impl Socket {
     }
 
     pub(crate) async fn send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
-        let carrier = self.carrier(transmit);
         loop {
+            consume_budget().await;
+            let carrier = self.carrier(transmit);
             match self.send_by(carrier, transmit) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.writable(carrier).await?;
@@ -191,18 +196,14 @@ impl Socket {
         if self.locked.load(Ordering::Relaxed) {
             return Carrier::Locked(mode.unwrap_or_else(|| self.df_mode()));
         }
-        let errors = self.errors.on();
+        // A twin on the IPv6 wildcard address sends from ::1, unless the message says otherwise.
+        let unpinned = self.local.ip().is_unspecified()
+            && family == Family::V6
+            && transmit.options.source.is_none();
         let mode = match mode {
-            Some(mode) if errors || mode != self.df_mode() => mode,
-            // A twin on the IPv6 wildcard address sends from ::1, unless the message says otherwise.
-            None if errors
-                && !(self.local.ip().is_unspecified()
-                    && family == Family::V6
-                    && transmit.options.source.is_none()) =>
-            {
-                self.df_mode()
-            }
-            _ => return Carrier::Main,
+            Some(mode) => mode,
+            None if self.errors.on() && !unpinned => self.df_mode(),
+            None => return Carrier::Main,
         };
         match self.twins.get(mode, self.main(), self.local) {
             Ok(twin) => Carrier::Twin(twin),
@@ -216,38 +217,44 @@ impl Socket {
 
     fn send_by(&self, carrier: Carrier<'_>, transmit: &Transmit<'_>) -> io::Result<usize> {
         match carrier {
-            Carrier::Main => self.send_past_pending_errors(transmit),
-            Carrier::Twin(twin) => {
-                let result = self.send_on(twin, transmit, self.local.ip().is_unspecified());
-                if result
-                    .as_ref()
-                    .is_err_and(|error| error.raw_os_error() == Some(libc::EMSGSIZE))
-                {
-                    discard(twin);
-                }
-                result
-            }
+            Carrier::Main => self.send_past_pending_errors(self.main(), transmit),
+            Carrier::Twin(twin) => self.send_past_pending_errors(twin, transmit),
             Carrier::Locked(mode) => {
                 let mut now = self.mode_now.lock().unwrap_or_else(PoisonError::into_inner);
                 if *now != mode {
                     set_df_mode(self.main().as_fd(), self.local, mode)?;
                     *now = mode;
                 }
-                self.send_past_pending_errors(transmit)
+                self.send_past_pending_errors(self.main(), transmit)
             }
         }
     }
 
-    /// While ICMP errors are on, a send on main fails with the error of an earlier datagram, which
-    /// may have gone to another peer.
-    fn send_past_pending_errors(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+    /// A send may fail with the error of an earlier datagram, which may have gone to another peer:
+    /// on main while ICMP errors are on, and on a twin if somebody answers for port 1 of this host.
+    /// With the errors read, what fails again is this datagram's own.
+    fn send_past_pending_errors(
+        &self,
+        socket: &Descriptor,
+        transmit: &Transmit<'_>,
+    ) -> io::Result<usize> {
+        let is_main = ptr::eq(socket, self.main());
+        let unpin_source = !is_main && self.local.ip().is_unspecified();
         let mut tries = 0;
         loop {
-            match self.send_on(self.main(), transmit, false) {
-                Err(error) if self.errors.on() && is_pending(&error) && tries < PENDING_ERRORS => {
-                    tries += 1;
-                }
-                result => return result,
+            let result = self.send_on(socket, transmit, unpin_source);
+            if !result.as_ref().is_err_and(is_pending) || (is_main && !self.errors.on()) {
+                return result;
+            }
+            tries += 1;
+            let last = tries == PENDING_ERRORS;
+            if self.errors.on() && (is_main || last) {
+                self.errors.drain(socket);
+            } else {
+                discard(socket);
+            }
+            if last {
+                return result;
             }
         }
     }
@@ -305,12 +312,15 @@ impl Socket {
         )
     }
 
-    /// On an IPv6 socket an IPv4 destination is written in v4-mapped form.
+    /// On an IPv6 socket an IPv4 destination is written in v4-mapped form, and the other way round.
     #[inline]
     fn in_own_family(&self, destination: SocketAddr) -> SocketAddr {
         match destination {
             SocketAddr::V4(v4) if self.local.is_ipv6() => {
                 (v4.ip().to_ipv6_mapped(), v4.port()).into()
+            }
+            SocketAddr::V6(_) if self.local.is_ipv4() => {
+                (destination.ip().to_canonical(), destination.port()).into()
             }
             _ => destination,
         }
@@ -340,12 +350,13 @@ impl Socket {
 
     pub(crate) async fn recv(&self, buffer: &mut [u8]) -> io::Result<RecvMeta> {
         loop {
+            // Waiting for readiness alone lets a flood keep the thread to itself.
+            consume_budget().await;
             let mut guard = self
                 .main
                 .ready(Interest::READABLE | Interest::ERROR)
                 .await?;
-            if guard.ready().is_error() {
-                self.errors.drain(self.main());
+            if guard.ready().is_error() && self.errors.drain(self.main()) {
                 guard.clear_ready_matching(Ready::ERROR);
             }
             match self.try_recv(buffer) {
@@ -373,8 +384,10 @@ impl Socket {
     }
 
     pub(super) async fn drain_when_ready(&self) {
-        if let Ok(mut guard) = self.main.ready(Interest::ERROR).await {
-            self.errors.drain(self.main());
+        consume_budget().await;
+        if let Ok(mut guard) = self.main.ready(Interest::ERROR).await
+            && self.errors.drain(self.main())
+        {
             guard.clear_ready_matching(Ready::ERROR);
         }
     }
@@ -417,6 +430,7 @@ impl Socket {
         let mut now = self.mode_now.lock().unwrap_or_else(PoisonError::into_inner);
         set_df_mode(self.main().as_fd(), self.local, mode)?;
         *now = mode;
+        // Twins serve datagrams that ask for a value themselves, so none of them notices.
         self.default_mode.store(
             u8::try_from(mode.raw()).unwrap_or_default(),
             Ordering::Relaxed,
@@ -457,10 +471,7 @@ fn is_pending(error: &io::Error) -> bool {
 
 /// What kernels say that do not know a control message: `EINVAL` mostly, `EIO` from some Androids.
 fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EINVAL | libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT)
-    )
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO))
 }
 
 /// Sends the same datagram again without one of the fields, then without any, and remembers which
@@ -472,6 +483,11 @@ fn degrade(
     mut attempt: impl FnMut(u8) -> io::Result<usize>,
 ) -> io::Result<usize> {
     let known = refused.bits();
+    match attempt(known) {
+        Err(again) if is_refusal(&again) => {}
+        // It was about something else, and is over.
+        result => return result,
+    }
     let mut all = known;
     for field in present {
         all |= field.bit();
@@ -561,11 +577,10 @@ mod tests {
             result.expect_err("refused").raw_os_error(),
             Some(libc::EINVAL)
         );
-        let result = degrade(einval(), &refused, std::iter::empty(), |_| Ok(1));
-        assert!(
-            result.is_err(),
-            "with no field present there is nothing to leave out"
-        );
+        let result = degrade(einval(), &refused, std::iter::empty(), |_| Err(einval()));
+        assert!(result.is_err(), "nothing to leave out");
+        // An error of something else is over by the time of the next try.
+        degrade(einval(), &refused, [Field::Ttl].into_iter(), |_| Ok(1)).expect("sent");
         assert_eq!(refused.bits(), 0);
     }
 }

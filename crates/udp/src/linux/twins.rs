@@ -6,7 +6,8 @@
 //! 1. main joins a reuseport group whose program chooses the first member, which is main, *before*
 //!    it is bound. Port 0 is safe in this order only: otherwise it may land on a used port.
 //! 2. A twin joins the group, is bound to the same address, and connected to that address at port 1:
-//!    as nothing arrives from there, neither datagrams nor ICMP errors match the twin.
+//!    as nothing arrives from there, neither datagrams nor ICMP errors match the twin, but for
+//!    errors that somebody makes up.
 //! 3. `SO_REUSEPORT` is cleared on all of them, so that nobody else can join.
 
 use std::{
@@ -165,14 +166,16 @@ fn make_twin(mode: DfMode, main: &Socket, local: SocketAddr) -> io::Result<Socke
     for (level, option, v6_alone) in INHERITED {
         if !v6_alone || local.is_ipv6() {
             let value = get_option(main.as_fd(), level, option)?;
-            set_option(twin.as_fd(), level, option, value)?;
+            // What is the default stays the default: a route may have another TTL.
+            if value != get_option(twin.as_fd(), level, option)? {
+                set_option(twin.as_fd(), level, option, value)?;
+            }
         }
     }
     // The kernel reports twice what was asked for, socket(7).
     twin.set_send_buffer_size(main.send_buffer_size()? / 2)?;
     set_df_mode(twin.as_fd(), local, mode)?;
-    // A full device queue is reported (`ENOBUFS`) only to who asks for errors. A twin gets no ICMP
-    // errors, so it costs nothing.
+    // A full device queue is reported (`ENOBUFS`) only to who asks for errors.
     set_option(twin.as_fd(), libc::SOL_IP, libc::IP_RECVERR, 1)?;
     if local.is_ipv6() {
         set_option(twin.as_fd(), libc::SOL_IPV6, libc::IPV6_RECVERR, 1)?;

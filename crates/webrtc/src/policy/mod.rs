@@ -103,7 +103,7 @@ impl Policy {
         Ok(())
     }
 
-    /// Sets the options of a class. [`MessageOptions::NONE`] removes them.
+    /// Sets the options of a class, in place of those it had. [`MessageOptions::NONE`] removes them.
     ///
     /// # Errors
     /// The field that is out of range; nothing is changed then.
@@ -144,7 +144,8 @@ impl Policy {
         Ok(())
     }
 
-    /// Sets the options of everything that goes to a peer. [`MessageOptions::NONE`] removes them.
+    /// Sets the options of everything that goes to a peer, in place of those it had.
+    /// [`MessageOptions::NONE`] removes them.
     ///
     /// Behind a TURN relay the peer is whom the server relays to, not the server.
     ///
@@ -234,32 +235,39 @@ impl Policy {
     /// The options of a datagram of this class to this peer, outside of any session.
     #[must_use]
     pub fn resolve(&self, peer: SocketAddr, class: PacketClass) -> MessageOptions {
-        self.resolve_packet(peer, class, None, None)
+        self.resolve_packet(peer, peer, class, None, None)
     }
 
     /// The options of this very datagram.
     #[must_use]
     pub fn resolve_datagram(&self, peer: SocketAddr, datagram: &Classified) -> MessageOptions {
-        self.resolve_packet(peer, datagram.class, datagram.rtp, None)
+        self.resolve_packet(peer, peer, datagram.class, datagram.rtp, None)
     }
 
-    /// All eight steps.
+    /// All eight steps, for a datagram that is sent to `target`: behind a TURN relay, that is another
+    /// than the peer.
     #[inline]
     pub(crate) fn resolve_packet(
         &self,
+        target: SocketAddr,
         peer: SocketAddr,
         class: PacketClass,
         rtp: Option<RtpStream>,
         session: Option<&LiveOverrides>,
     ) -> MessageOptions {
+        let v4 = target.ip().to_canonical().is_ipv4();
+        let usable = |mut options: MessageOptions| {
+            options.source = options
+                .source
+                .filter(|source| source.to_canonical().is_ipv4() == v4);
+            options
+        };
         let mut options = MessageOptions::NONE;
-        if !self.shared.peers.is_empty()
-            && let Some(overrides) = self.shared.peers.pin().get(&key(peer))
-        {
-            options = overrides.resolve(class);
+        if let Some(overrides) = self.shared.peers.pin().get(&key(peer)) {
+            options = usable(overrides.resolve(class));
         }
         if let Some(session) = session {
-            options = options.or(session.load().resolve(class));
+            options = options.or(usable(session.load().resolve(class)));
         }
         let base = self.shared.base.load();
         if let Some(rtp) = rtp
@@ -270,11 +278,11 @@ impl Policy {
                 Stream::PayloadType(rtp.payload_type),
             ] {
                 if let Some(of_stream) = base.streams.get(&stream) {
-                    options = options.or(*of_stream);
+                    options = options.or(usable(*of_stream));
                 }
             }
         }
-        options.or(base.all.resolve(class))
+        options.or(usable(base.all.resolve(class)))
     }
 
     fn change_base(&self, change: impl Fn(&mut Base)) {
@@ -342,7 +350,7 @@ mod tests {
         };
         let resolve = || {
             policy
-                .resolve_packet(it, class, Some(rtp), Some(&session))
+                .resolve_packet(it, it, class, Some(rtp), Some(&session))
                 .ttl
         };
 
@@ -408,6 +416,32 @@ mod tests {
             Some(10 << 2 | 2)
         );
         assert_eq!(policy.resolve(it, PacketClass::Stun).tos_byte(), Some(2));
+    }
+
+    #[test]
+    fn a_source_counts_for_its_own_family_only() {
+        let policy = Policy::new();
+        let (v4, v6) = (peer("192.0.2.1:5"), peer("[2001:db8::1]:5"));
+        let source =
+            |text: &str| MessageOptions::NONE.with_source(text.parse().expect("an address"));
+        policy
+            .set_default_options(source("10.0.0.1"))
+            .expect("valid");
+        policy
+            .set_class_options(PacketClass::Stun, source("fd00::1"))
+            .expect("valid");
+        let resolved = |to| {
+            policy
+                .resolve(to, PacketClass::Dtls)
+                .source
+                .map(|s| s.to_string())
+        };
+        assert_eq!(resolved(v4).as_deref(), Some("10.0.0.1"));
+        assert_eq!(resolved(v6), None);
+        assert_eq!(
+            policy.resolve(v6, PacketClass::Stun).source,
+            source("fd00::1").source
+        );
     }
 
     #[test]
@@ -500,6 +534,7 @@ mod tests {
         };
         let resolve = || {
             policy.resolve_packet(
+                peer("10.0.0.9:9"),
                 peer("10.0.0.9:9"),
                 PacketClass::Srtp,
                 Some(rtp),
