@@ -27,7 +27,7 @@ async fn peer(net: &CustomNet, name: &str) -> Result<Arc<RTCPeerConnection>, Box
         socket,
     ))));
     settings.set_include_loopback_candidate(true);
-    settings.set_ip_filter(Box::new(|ip: IpAddr| ip.is_loopback()));
+    settings.set_ip_filter(Box::new(|ip: IpAddr| ip == IpAddr::from([127, 0, 0, 1])));
     settings.set_ice_multicast_dns_mode(MulticastDnsMode::Disabled);
     let api = APIBuilder::new().with_setting_engine(settings).build();
     Ok(Arc::new(
