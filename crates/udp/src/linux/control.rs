@@ -1,4 +1,7 @@
 //! From the options of a datagram to the control messages that carry them.
+//!
+//! They are written anew for each datagram: that takes about a hundredth of the time of the system
+//! call, so there is nothing for a cache to gain.
 
 use std::net::{IpAddr, SocketAddr};
 
