@@ -6,11 +6,19 @@ use std::{
 };
 
 use async_trait::async_trait;
-use perpacket_udp::{Capabilities, Error, Transmit, UdpSocket};
-use tokio::sync::watch;
+use perpacket_udp::{Capabilities, Error, MessageOptions, RecvMeta, Transmit, UdpSocket};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use webrtc_util::Conn;
 
-use crate::{DropCause, Event, net::CustomNet, port::Port};
+use crate::{
+    DropCause, Event, classify,
+    guard::{Guard, Query},
+    net::CustomNet,
+    port::{Outgoing, Port},
+};
 
 /// How long a socket rests that cannot receive: at first, and at most.
 const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -22,19 +30,39 @@ const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_se
 /// webrtc-rs closes every data channel at the first error of a send, and stops reading at the first
 /// error of a receive. Counters and [`Event`]s say what happened.
 ///
+/// # What it does not hand on
+///
+/// webrtc-rs takes what comes in for what it waits for. What a socket is for shows in what is sent
+/// through it first:
+///
+/// - An Allocate request (RFC 8656 §7.1): the socket of a relayed candidate. From then on only the
+///   TURN server that was asked is heard, and of that only what the TURN client can use, which would
+///   stop reading for good at anything else: a message that is not whole, a request, a channel that
+///   it did not bind, a payload above 8,192 bytes.
+/// - A Binding request without USERNAME (RFC 8489 §6.1): that of a server-reflexive candidate. Only the
+///   answer of the STUN server that was asked is heard, and until it comes, the request is sent again
+///   as RFC 8489 §6.2.1 has it while somebody receives. Then, or once something else is sent, it is
+///   an ordinary socket.
+/// - Anything else: an ordinary socket, which hands on everything.
+///
+/// What is not handed on is counted as [`DropCause::Stranger`] or [`DropCause::Unexpected`]. Until
+/// something was sent, a socket hands nothing on for 50 ms, counted from the first receive.
+///
 /// Made by [`CustomNet`], or by [`CustomConn::bind`] where the stack takes a `Conn` of one's own: a
 /// `UDPMuxDefault` of stock webrtc-rs, say.
 #[derive(Debug)]
 pub struct CustomConn {
     socket: UdpSocket,
     port: Arc<Port>,
+    guard: Guard,
     closed: watch::Sender<bool>,
     remote: OnceLock<SocketAddr>,
 }
 
 impl CustomConn {
     /// A socket bound to `address`, with the policy of `net`. On the IPv6 wildcard address it leaves
-    /// IPv4 alone: ICE knows no v4-mapped addresses. To be called on a tokio runtime.
+    /// IPv4 alone: ICE knows no v4-mapped addresses. To be called on a tokio runtime with I/O and time
+    /// enabled.
     ///
     /// # Errors
     /// [`Error::Bind`] with the address and what the kernel said.
@@ -50,6 +78,7 @@ impl CustomConn {
         Ok(Self {
             socket,
             port,
+            guard: Guard::default(),
             closed: watch::Sender::new(false),
             remote: OnceLock::new(),
         })
@@ -65,15 +94,23 @@ impl CustomConn {
         *self.closed.borrow()
     }
 
-    /// The next datagram that fits into `buffer`, as [`Conn::recv_from`] promises it.
+    /// The next datagram for the stack that fits into `buffer`, as [`Conn::recv_from`] promises it.
     async fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
+        self.guard.settled().await;
         let mut rest = REST.0;
         loop {
-            match self.socket.recv_from(buffer).await {
-                Ok(meta) if meta.truncated => self.port.truncated(&buffer[..meta.len], meta.source),
+            let received = match self.guard.query() {
+                None => self.socket.recv_from(buffer).await,
+                Some(query) => match self.receive_until_due(buffer, query).await {
+                    Some(received) => received,
+                    None => continue,
+                },
+            };
+            match received {
                 Ok(meta) => {
-                    self.port.received(&buffer[..meta.len], &meta);
-                    return (meta.len, meta.source);
+                    if self.accept(&buffer[..meta.len], &meta) {
+                        return (meta.len, meta.source);
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "trying again");
@@ -85,6 +122,65 @@ impl CustomConn {
                     tokio::time::sleep(rest).await;
                     rest = REST.1.min(rest * 2);
                 }
+            }
+        }
+    }
+
+    /// Receives while a request needs not be sent again, or else sends it.
+    async fn receive_until_due(
+        &self,
+        buffer: &mut [u8],
+        query: &Query,
+    ) -> Option<Result<RecvMeta, Error>> {
+        // A flood leaves no time to wait: the clock is asked first.
+        if Instant::now() < query.due()
+            && let Ok(received) = timeout_at(query.due(), self.socket.recv_from(buffer)).await
+        {
+            return Some(received);
+        }
+        if query.advance() {
+            self.transmit(&query.request, query.server).await;
+        }
+        None
+    }
+
+    /// Counts what came in, and says whether the stack is to have it.
+    fn accept(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
+        if let Some(cause) = self.guard.refuses(datagram, meta.source) {
+            let refused = Outgoing {
+                class: classify(datagram).class,
+                peer: meta.source,
+                options: MessageOptions::NONE,
+            };
+            self.port.dropped(&refused, datagram.len(), cause);
+            return false;
+        }
+        if meta.truncated {
+            self.port.truncated(datagram, meta.source);
+            return false;
+        }
+        self.port.received(datagram, meta);
+        true
+    }
+
+    /// Sends a datagram as the policy has it, and counts it.
+    async fn transmit(&self, datagram: &[u8], target: SocketAddr) {
+        let outgoing = self.port.outgoing(datagram, target);
+        if self.is_closed() {
+            self.port
+                .dropped(&outgoing, datagram.len(), DropCause::Closed);
+            return;
+        }
+        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
+        match self.socket.send(&transmit).await {
+            Ok(_) => self
+                .port
+                .counters
+                .sent(outgoing.peer, outgoing.class, datagram.len()),
+            Err(error) => {
+                let cause = error.io().map_or(DropCause::Invalid, DropCause::of);
+                tracing::debug!(%error, %cause, "datagram dropped");
+                self.port.dropped(&outgoing, datagram.len(), cause);
             }
         }
     }
@@ -140,24 +236,8 @@ impl Conn for CustomConn {
 
     /// Always succeeds: what could not go out is counted, and reported as an [`Event`].
     async fn send_to(&self, datagram: &[u8], target: SocketAddr) -> webrtc_util::Result<usize> {
-        let outgoing = self.port.outgoing(datagram, target);
-        if self.is_closed() {
-            self.port
-                .dropped(&outgoing, datagram.len(), DropCause::Closed);
-            return Ok(datagram.len());
-        }
-        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
-        match self.socket.send(&transmit).await {
-            Ok(_) => self
-                .port
-                .counters
-                .sent(outgoing.peer, outgoing.class, datagram.len()),
-            Err(error) => {
-                let cause = error.io().map_or(DropCause::Invalid, DropCause::of);
-                tracing::debug!(%error, %cause, "datagram dropped");
-                self.port.dropped(&outgoing, datagram.len(), cause);
-            }
-        }
+        self.guard.sending(datagram, target);
+        self.transmit(datagram, target).await;
         Ok(datagram.len())
     }
 

@@ -42,12 +42,20 @@ pub enum DropCause {
     Closed,
     /// Received, but longer than the buffer it was to go to.
     Truncated,
+    /// Received, but the peer connection does not read fast enough.
+    QueueFull,
+    /// Received from somebody else than the one server that the socket listens to; see
+    /// [`CustomConn`](crate::CustomConn).
+    Stranger,
+    /// Received from that server's address, but not what it was asked for, or nothing that the stack
+    /// can use; see [`CustomConn`](crate::CustomConn).
+    Unexpected,
     /// Anything else.
     Other,
 }
 
 impl DropCause {
-    const COUNT: usize = 8;
+    const COUNT: usize = 11;
 
     /// Every cause.
     pub const ALL: [Self; Self::COUNT] = [
@@ -58,6 +66,9 @@ impl DropCause {
         Self::Invalid,
         Self::Closed,
         Self::Truncated,
+        Self::QueueFull,
+        Self::Stranger,
+        Self::Unexpected,
         Self::Other,
     ];
 
@@ -78,6 +89,11 @@ impl DropCause {
         }
     }
 
+    /// Whether the datagram came in.
+    const fn is_inbound(self) -> bool {
+        matches!(self, Self::Truncated | Self::QueueFull | Self::Stranger | Self::Unexpected)
+    }
+
     /// The name, in lower case with underscores.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -89,6 +105,9 @@ impl DropCause {
             Self::Invalid => "invalid",
             Self::Closed => "closed",
             Self::Truncated => "truncated",
+            Self::QueueFull => "queue_full",
+            Self::Stranger => "stranger",
+            Self::Unexpected => "unexpected",
             Self::Other => "other",
         }
     }
@@ -300,7 +319,12 @@ impl Counters {
     }
 
     pub(crate) fn dropped(&self, peer: SocketAddr, class: PacketClass, cause: DropCause) {
-        self.with(peer, PEERS, |live| {
+        let room = if cause.is_inbound() {
+            STRANGERS
+        } else {
+            PEERS
+        };
+        self.with(peer, room, |live| {
             add(&live.classes[class.index()].dropped[cause as usize], 1);
         });
     }

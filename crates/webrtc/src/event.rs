@@ -16,7 +16,7 @@ pub enum Event {
         session: Option<SessionId>,
         /// The connection's address.
         local: SocketAddr,
-        /// Whom it was for.
+        /// Whom it was for, or whom it came from.
         peer: SocketAddr,
         /// What it was.
         class: PacketClass,

@@ -21,10 +21,13 @@ mod classify;
 mod conn;
 mod counters;
 mod event;
+mod guard;
+mod mux;
 mod net;
 mod policy;
 mod port;
 mod session;
+mod tap;
 
 pub use classify::{
     Classified, PacketClass, Relayed, RtpStream, StunClass, StunHeader, StunMethod,
@@ -33,7 +36,11 @@ pub use classify::{
 pub use conn::CustomConn;
 pub use counters::{ClassCounters, DropCause, IcmpCounters, PeerCounters};
 pub use event::Event;
+pub use mux::{
+    AddressFamily, CustomMux, CustomMuxBuilder, MuxError, MuxSnapshot, Reflexive, RefusedCounters,
+};
 pub use net::{ConnSnapshot, CustomNet, CustomNetBuilder, NetSnapshot};
 pub use perpacket_udp as udp;
 pub use policy::{MediaKind, Overrides, Policy, PolicySnapshot, Priority, Stream};
 pub use session::{Session, SessionId};
+pub use tap::{Tap, TapGuard};

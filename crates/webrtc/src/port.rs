@@ -1,7 +1,7 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use perpacket_udp::{IcmpErrors, MessageOptions, RecvMeta};
+use perpacket_udp::{IcmpError, IcmpErrors, MessageOptions, RecvMeta, Transmit, UdpSocket};
 
 use crate::{
     Classified, DropCause, Event, PacketClass, Relayed, channel_binding, classify,
@@ -12,6 +12,9 @@ use crate::{
 
 /// How many TURN channels of one socket are told apart.
 const CHANNELS: usize = 1024;
+
+/// How long a socket rests that cannot receive: at first, and at most.
+const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// What one socket of a peer connection knows and counts, apart from the socket itself, so that
 /// whoever holds this keeps no descriptor open.
@@ -31,6 +34,17 @@ pub(crate) struct Outgoing {
     /// Behind a TURN relay: whom the server relays to.
     pub(crate) peer: SocketAddr,
     pub(crate) options: MessageOptions,
+}
+
+impl Outgoing {
+    /// For one that is dropped before anything is known of it.
+    pub(crate) fn dropped(datagram: &[u8], peer: SocketAddr) -> Self {
+        Self {
+            class: classify(datagram).class,
+            peer,
+            options: MessageOptions::NONE,
+        }
+    }
 }
 
 impl Port {
@@ -73,6 +87,48 @@ impl Port {
         }
     }
 
+    /// Sends a datagram. What cannot go out is counted and reported: to the stack it looks like one
+    /// that the network lost.
+    pub(crate) async fn send(
+        &self,
+        socket: &UdpSocket,
+        datagram: &[u8],
+        target: SocketAddr,
+        outgoing: &Outgoing,
+    ) {
+        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
+        match socket.send(&transmit).await {
+            Ok(_) => self
+                .counters
+                .sent(outgoing.peer, outgoing.class, datagram.len()),
+            Err(error) => {
+                let cause = error.io().map_or(DropCause::Invalid, DropCause::of);
+                tracing::debug!(%error, %cause, "datagram dropped");
+                self.dropped(outgoing, datagram.len(), cause);
+            }
+        }
+    }
+
+    /// The next datagram, whatever the kernel says meanwhile. Cancel-safe.
+    pub(crate) async fn receive(&self, socket: &UdpSocket, buffer: &mut [u8]) -> RecvMeta {
+        let mut rest = REST.0;
+        loop {
+            match socket.recv_from(buffer).await {
+                Ok(meta) => return meta,
+                Err(error) => {
+                    tracing::warn!(%error, "trying again");
+                    self.emit(|session, local| Event::ReceiveFailed {
+                        session,
+                        local,
+                        error: error.to_string(),
+                    });
+                    tokio::time::sleep(rest).await;
+                    rest = REST.1.min(rest * 2);
+                }
+            }
+        }
+    }
+
     pub(crate) fn dropped(&self, outgoing: &Outgoing, length: usize, cause: DropCause) {
         let Outgoing { peer, class, .. } = *outgoing;
         self.counters.dropped(peer, class, cause);
@@ -96,14 +152,18 @@ impl Port {
         );
     }
 
+    /// Counts what came in, and whether a tap has claimed it.
+    #[inline]
+    pub(crate) fn arrived(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
+        self.received(datagram, meta);
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.taps.claim(datagram, meta))
+    }
+
     /// A datagram that did not fit into the buffer; `start` is what did.
     pub(crate) fn truncated(&self, start: &[u8], source: SocketAddr) {
-        let class = classify(start).class;
-        let outgoing = Outgoing {
-            class,
-            peer: source,
-            options: MessageOptions::NONE,
-        };
+        let outgoing = Outgoing::dropped(start, source);
         self.dropped(&outgoing, start.len(), DropCause::Truncated);
     }
 
@@ -141,15 +201,23 @@ impl Port {
         });
     }
 
+    /// The network says that a datagram did not arrive.
+    pub(crate) fn complained(&self, error: IcmpError) {
+        self.counters.icmp(error.destination, error.kind);
+        if let Some(session) = &self.session {
+            session.taps.icmp(&error);
+        }
+        self.emit(|session, local| Event::Icmp {
+            session,
+            local,
+            error,
+        });
+    }
+
     /// Counts what the network says of this socket's datagrams, until the socket is gone.
     pub(crate) async fn count_errors(self: Arc<Self>, mut errors: IcmpErrors) {
         while let Some(error) = errors.recv().await {
-            self.counters.icmp(error.destination, error.kind);
-            self.emit(|session, local| Event::Icmp {
-                session,
-                local,
-                error,
-            });
+            self.complained(error);
         }
     }
 }

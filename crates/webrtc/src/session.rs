@@ -8,9 +8,10 @@ use std::{
 use perpacket_udp::{MessageOptions, OptionsError};
 
 use crate::{
-    PacketClass, PeerCounters,
+    PacketClass, PeerCounters, Tap, TapGuard,
     net::Hub,
     policy::{LiveOverrides, Overrides},
+    tap::Taps,
 };
 
 /// The name of a session: whatever the application calls its peer connections.
@@ -59,6 +60,7 @@ pub struct Session {
 pub(crate) struct SessionState {
     pub(crate) id: SessionId,
     pub(crate) overrides: LiveOverrides,
+    pub(crate) taps: Taps,
     hub: Weak<Hub>,
 }
 
@@ -67,6 +69,7 @@ impl SessionState {
         Self {
             id,
             overrides: LiveOverrides::default(),
+            taps: Taps::default(),
             hub,
         }
     }
@@ -127,6 +130,12 @@ impl Session {
     #[must_use]
     pub fn options(&self) -> Overrides {
         Overrides::clone(&self.state.overrides.load())
+    }
+
+    /// Lets `tap` see all that the session receives before its peer connection does, until the guard
+    /// is dropped.
+    pub fn tap(&self, tap: Arc<dyn Tap>) -> TapGuard {
+        TapGuard::new(&self.state, tap)
     }
 
     /// What the session's sockets that are open have counted, by peer, in the order of addresses.

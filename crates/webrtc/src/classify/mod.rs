@@ -11,6 +11,8 @@ pub use class::{PacketClass, UnknownPacketClass};
 pub use stun::{StunClass, StunHeader, StunMethod, is_stun};
 pub use turn::{Relayed, channel_binding, relayed_payload};
 
+pub(crate) use stun::attribute as stun_attribute;
+
 /// A DTLS 1.2 record header (RFC 6347 §4.1). The shortest DTLS 1.3 record is longer: two bytes of
 /// header and at least 16 bytes of ciphertext (RFC 9147 §4, §4.2.3).
 const DTLS_MIN_LEN: usize = 13;

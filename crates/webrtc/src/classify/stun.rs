@@ -119,7 +119,7 @@ impl StunHeader {
 
     /// Decodes the value of an attribute that is encoded like XOR-MAPPED-ADDRESS
     /// (RFC 8489 §14.2).
-    pub(super) fn xor_address(&self, value: &[u8]) -> Option<SocketAddr> {
+    pub(crate) fn xor_address(&self, value: &[u8]) -> Option<SocketAddr> {
         let (&[_, family, p0, p1], address) = value.split_first_chunk()?;
         let mut mask = [0; 16];
         mask[..4].copy_from_slice(&MAGIC_COOKIE.to_be_bytes());
@@ -155,6 +155,12 @@ const fn class_of(message_type: u16) -> StunClass {
         (true, false) => StunClass::SuccessResponse,
         (true, true) => StunClass::ErrorResponse,
     }
+}
+
+/// The value of the first attribute of that type before the integrity, if `message` is STUN.
+pub(crate) fn attribute(message: &[u8], wanted: u16) -> Option<&[u8]> {
+    StunHeader::parse(message)?;
+    Attributes::of(message).find_map(|(attribute, value)| (attribute == wanted).then_some(value))
 }
 
 /// The attributes of a STUN message as type and value, in the order of the wire (RFC 8489 §14).

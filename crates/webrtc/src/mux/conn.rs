@@ -1,0 +1,157 @@
+use std::{any::Any, net::SocketAddr, sync::Arc};
+
+use async_trait::async_trait;
+use webrtc_util::Conn;
+
+use super::{
+    AddressFamily, Shared,
+    flow::{Flow, Via},
+    queue::Popped,
+    routes::{Asker, Proof},
+};
+use crate::{DropCause, PacketClass, StunClass, StunHeader, policy::key, port::Outgoing};
+
+/// What a peer connection has instead of a socket of its own.
+#[derive(Debug)]
+pub(super) struct MuxConn {
+    pub(super) shared: Arc<Shared>,
+    pub(super) flow: Arc<Flow>,
+}
+
+impl Drop for MuxConn {
+    fn drop(&mut self) {
+        self.shared.routes.remove(&self.flow);
+        self.flow.port.hub.retire(&self.flow.port);
+    }
+}
+
+impl MuxConn {
+    /// From where and to whom a datagram goes.
+    fn route(
+        &self,
+        datagram: &[u8],
+        target: SocketAddr,
+        outgoing: &Outgoing,
+    ) -> Option<(Via, SocketAddr)> {
+        let Self { shared, flow } = self;
+        let peer = key(target);
+        if outgoing.class == PacketClass::Stun
+            && let Some(header) = StunHeader::parse(datagram)
+        {
+            match header.class {
+                StunClass::SuccessResponse | StunClass::ErrorResponse => {
+                    if let Some(check) = flow.answered(peer, &header.transaction_id) {
+                        // Only a check whose integrity is right is granted (RFC 8489 §9.1.3), so
+                        // this proves the address where the mux does not know the password.
+                        let proved = header.class == StunClass::SuccessResponse;
+                        let proof = Proof::Check {
+                            nominates: check.nominates,
+                        };
+                        if proved && flow.password().is_none() {
+                            shared.bind(flow, check.address, check.via, proof);
+                        }
+                        return Some((check.via, check.address));
+                    }
+                }
+                StunClass::Request => {
+                    let by = Asker::Flow(Arc::clone(flow));
+                    shared.routes.asked(header.transaction_id, peer, by);
+                }
+                StunClass::Indication => {}
+            }
+        }
+        shared
+            .routes
+            .at(peer, |binding| {
+                binding.map(|binding| (**binding.via.load(), binding.address))
+            })
+            .or_else(|| Some((shared.via_towards(target)?, target)))
+    }
+}
+
+#[async_trait]
+impl Conn for MuxConn {
+    async fn connect(&self, _: SocketAddr) -> webrtc_util::Result<()> {
+        Err(one_of_many())
+    }
+
+    async fn recv(&self, _: &mut [u8]) -> webrtc_util::Result<usize> {
+        Err(one_of_many())
+    }
+
+    /// Fails only once the connection is closed. Dropping the future loses no datagram.
+    async fn recv_from(&self, buffer: &mut [u8]) -> webrtc_util::Result<(usize, SocketAddr)> {
+        self.flow.begin_to_read();
+        loop {
+            match self.flow.queue.pop(buffer).await {
+                Some(Popped::Datagram(length, source)) => return Ok((length, source)),
+                Some(Popped::Truncated(source)) => self.flow.port.truncated(buffer, source),
+                None => return Err(webrtc_util::Error::ErrUseClosedNetworkConn),
+            }
+        }
+    }
+
+    async fn send(&self, _: &[u8]) -> webrtc_util::Result<usize> {
+        Err(one_of_many())
+    }
+
+    /// Always succeeds: what could not go out is counted, and reported as an event.
+    async fn send_to(&self, datagram: &[u8], target: SocketAddr) -> webrtc_util::Result<usize> {
+        let port = &self.flow.port;
+        let mut outgoing = port.outgoing(datagram, target);
+        let sockets = self.shared.sockets.load_full();
+        let Some(sockets) = sockets.filter(|_| !self.flow.queue.is_closed()) else {
+            port.dropped(&outgoing, datagram.len(), DropCause::Closed);
+            return Ok(datagram.len());
+        };
+        match self.route(datagram, target, &outgoing) {
+            Some((via, target)) => {
+                outgoing.options.source = outgoing.options.source.or(via.local);
+                port.send(&sockets[via.socket], datagram, target, &outgoing)
+                    .await;
+            }
+            None => port.dropped(&outgoing, datagram.len(), DropCause::Unreachable),
+        }
+        Ok(datagram.len())
+    }
+
+    fn local_addr(&self) -> webrtc_util::Result<SocketAddr> {
+        Ok(self.flow.port.local)
+    }
+
+    fn remote_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// Frees what the mux holds for the peer connection.
+    ///
+    /// Before ICE begins to read it has no effect: webrtc-ice 0.17 closes the connection of a
+    /// candidate that it has twice, as it does when several addresses are mapped to one, and that
+    /// connection is the one of all candidates.
+    async fn close(&self) -> webrtc_util::Result<()> {
+        if self.flow.reads() {
+            self.shared.routes.remove(&self.flow);
+        }
+        Ok(())
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+}
+
+fn one_of_many() -> webrtc_util::Error {
+    webrtc_util::Error::Other(
+        "a connection of a mux has many peers: use send_to and recv_from".into(),
+    )
+}
+
+impl AddressFamily {
+    pub(super) fn of(address: SocketAddr) -> Self {
+        if address.ip().to_canonical().is_ipv4() {
+            Self::V4
+        } else {
+            Self::V6
+        }
+    }
+}

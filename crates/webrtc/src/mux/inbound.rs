@@ -1,0 +1,192 @@
+//! From the wire to the peer connection that a datagram is for. Everything here is from strangers
+//! until a check has proved otherwise.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use perpacket_udp::{IcmpErrors, RecvMeta, UdpSocket};
+
+use super::{
+    Shared, check,
+    flow::{Check, Flow, Via},
+    queue::Refusal,
+    refused::Refused,
+    routes::{Asker, Proof},
+};
+use crate::{DropCause, StunClass, StunHeader, StunMethod, policy::key, port::Outgoing};
+
+/// What ICE reads at most.
+const BUFFER: usize = 8192;
+
+/// Reads a socket until the mux is closed.
+pub(super) async fn read(shared: Arc<Shared>, sockets: Arc<Vec<UdpSocket>>, socket: usize) {
+    let mut closed = shared.closed.subscribe();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let meta = tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => return,
+            meta = shared.port.receive(&sockets[socket], &mut buffer) => meta,
+        };
+        if meta.truncated {
+            shared.refused.count(Refused::Truncated);
+        } else {
+            shared.dispatch(socket, &buffer[..meta.len], &meta);
+        }
+    }
+}
+
+/// Counts what the network says of what the mux sent, until the socket is gone.
+pub(super) async fn count_errors(shared: Arc<Shared>, mut errors: IcmpErrors) {
+    let mut closed = shared.closed.subscribe();
+    loop {
+        let error = tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => return,
+            error = errors.recv() => error,
+        };
+        let Some(error) = error else { return };
+        let port = shared
+            .routes
+            .at(key(error.destination), |binding| {
+                binding.map(|binding| Arc::clone(&binding.flow.port))
+            })
+            .unwrap_or_else(|| Arc::clone(&shared.port));
+        port.complained(error);
+    }
+}
+
+impl Shared {
+    pub(super) fn dispatch(&self, socket: usize, datagram: &[u8], meta: &RecvMeta) {
+        if matches!(datagram.first(), Some(0..=3)) {
+            match StunHeader::parse(datagram) {
+                Some(header) => self.dispatch_stun(socket, &header, datagram, meta),
+                None => self.refused.count(Refused::Malformed),
+            }
+        } else {
+            self.routes.at(key(meta.source), |binding| match binding {
+                Some(binding) => self.deliver(&binding.flow, datagram, meta, false),
+                None => self.refused.count(Refused::UnknownSource),
+            });
+        }
+    }
+
+    fn dispatch_stun(&self, socket: usize, header: &StunHeader, datagram: &[u8], meta: &RecvMeta) {
+        if header.method != StunMethod::BINDING {
+            return self.refused.count(Refused::NoUsername);
+        }
+        let via = self.via(socket, meta);
+        match header.class {
+            StunClass::Request => self.request(via, header, datagram, meta),
+            StunClass::Indication => self.routes.at(key(meta.source), |binding| match binding {
+                Some(binding) => self.deliver(&binding.flow, datagram, meta, false),
+                None => self.refused.count(Refused::UnknownSource),
+            }),
+            StunClass::SuccessResponse | StunClass::ErrorResponse => {
+                self.response(via, header, datagram, meta);
+            }
+        }
+    }
+
+    fn request(&self, via: Via, header: &StunHeader, datagram: &[u8], meta: &RecvMeta) {
+        let Some(ufrag) = check::ufrag(datagram) else {
+            return self.refused.count(Refused::NoUsername);
+        };
+        let Some(flow) = self.routes.flow(ufrag) else {
+            return self.refused.count(Refused::UnknownUsername);
+        };
+        if !flow.serves(meta.source.ip()) {
+            return self.refused.count(Refused::OtherFamily);
+        }
+        let source = key(meta.source);
+        let nominates = check::nominates(datagram);
+        let unproved = match flow.password() {
+            Some(password) => {
+                if !check::has_integrity(datagram, &password) {
+                    return self.refused.count(Refused::BadIntegrity);
+                }
+                self.bind(&flow, meta.source, via, Proof::Check { nominates });
+                false
+            }
+            None => self.routes.at(source, |binding| {
+                !binding.is_some_and(|b| Arc::ptr_eq(&b.flow, &flow))
+            }),
+        };
+        flow.checked(Check {
+            source,
+            address: meta.source,
+            transaction_id: header.transaction_id,
+            nominates,
+            via,
+        });
+        self.deliver(&flow, datagram, meta, unproved);
+    }
+
+    fn response(&self, via: Via, header: &StunHeader, datagram: &[u8], meta: &RecvMeta) {
+        let source = key(meta.source);
+        let success = header.class == StunClass::SuccessResponse;
+        match self.routes.answer(&header.transaction_id, source) {
+            Some(Asker::Flow(flow)) => {
+                // Nobody else can know the transaction. Whether the answer has integrity, the peer
+                // connection will see; an address that has another owner stays there.
+                if success {
+                    self.bind(&flow, meta.source, via, Proof::Answer);
+                }
+                self.deliver(&flow, datagram, meta, false);
+            }
+            Some(Asker::Discovery(waiter)) => {
+                self.port.arrived(datagram, meta);
+                // Whoever asked may have given up.
+                let _ = waiter.send(datagram.to_vec());
+            }
+            None => self.routes.at(source, |binding| match binding {
+                Some(binding) => self.deliver(&binding.flow, datagram, meta, false),
+                None => self.refused.count(Refused::UnknownTransaction),
+            }),
+        }
+    }
+
+    /// Gives an address to a flow, unless it is another's.
+    pub(super) fn bind(&self, flow: &Arc<Flow>, address: SocketAddr, via: Via, proof: Proof) {
+        let bound = self.routes.bind(flow, key(address), address, via, proof);
+        if bound.is_err() {
+            self.refused.count(Refused::AddressTaken);
+        }
+    }
+
+    /// Queues a datagram for its peer connection.
+    fn deliver(&self, flow: &Flow, datagram: &[u8], meta: &RecvMeta, unproved: bool) {
+        if !flow.serves(meta.source.ip()) {
+            return self.refused.count(Refused::OtherFamily);
+        }
+        if unproved {
+            return match flow.queue.push(datagram, meta.source, true) {
+                Ok(()) => flow.port.received(datagram, meta),
+                Err(Refusal::Full) => self.refused.count(Refused::QueueFull),
+                Err(Refusal::TooManyUnproved) => self.refused.count(Refused::Unproved),
+                Err(Refusal::Closed) => self.refused.count(Refused::UnknownUsername),
+            };
+        }
+        if flow.port.arrived(datagram, meta) {
+            return;
+        }
+        if let Err(refusal) = flow.queue.push(datagram, meta.source, false) {
+            match refusal {
+                Refusal::Closed => self.refused.count(Refused::UnknownSource),
+                Refusal::Full | Refusal::TooManyUnproved => {
+                    self.refused.count(Refused::QueueFull);
+                    let outgoing = Outgoing::dropped(datagram, meta.source);
+                    flow.port
+                        .dropped(&outgoing, datagram.len(), DropCause::QueueFull);
+                }
+            }
+        }
+    }
+
+    fn via(&self, socket: usize, meta: &RecvMeta) -> Via {
+        let wildcard = self.locals[socket].ip().is_unspecified();
+        Via {
+            socket,
+            local: meta.destination.filter(|_| wildcard),
+        }
+    }
+}

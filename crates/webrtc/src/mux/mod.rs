@@ -1,0 +1,613 @@
+//! One UDP port for all peer connections.
+
+mod check;
+mod conn;
+mod flow;
+mod inbound;
+mod queue;
+mod reflexive;
+mod refused;
+mod routes;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use async_trait::async_trait;
+use perpacket_udp::UdpSocket;
+use tokio::{sync::watch, task::JoinHandle};
+use webrtc::{
+    api::setting_engine::SettingEngine,
+    ice::{udp_mux::UDPMux, udp_network::UDPNetwork},
+};
+use webrtc_util::Conn;
+
+use self::{
+    conn::MuxConn,
+    flow::{Flow, Via, lock},
+    refused::LiveRefused,
+    routes::Routes,
+};
+use crate::{CustomNet, Session, port::Port, session::SessionState};
+
+pub use reflexive::Reflexive;
+pub use refused::RefusedCounters;
+
+/// How many bytes may wait for one peer connection, unless the builder says otherwise: three times
+/// what the kernel holds for a socket by default.
+const QUEUE_BYTES: usize = 640 << 10;
+
+/// What the kernel is asked to hold for each socket. It may give less (`net.core.rmem_max`).
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// How many ports are tried until one is found that is free on all addresses.
+const PORT_TRIES: usize = 32;
+
+/// One UDP port for all peer connections, each datagram of which has the options of the network's
+/// [`Policy`](crate::Policy). It needs no fork: webrtc-ice takes it as its `UDPMux`.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use perpacket_webrtc::{CustomMux, CustomNet};
+/// use webrtc::api::{APIBuilder, setting_engine::SettingEngine};
+///
+/// let net = CustomNet::new();
+/// let mux = CustomMux::bind(&net, "127.0.0.1:0".parse()?)?;
+///
+/// // For each peer connection:
+/// let mut settings = SettingEngine::default();
+/// mux.for_session(&net.session("alice")).install(&mut settings);
+/// let api = APIBuilder::new().with_setting_engine(settings).build();
+/// # let _ = api;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Whose a datagram is
+///
+/// A check (RFC 8445 §7.3) goes to the peer connection that its USERNAME names. Its source address
+/// belongs to that peer connection from the moment when the integrity of the check has proved right:
+/// by the password where the mux has it from [`learn`](Self::learn) or [`complete`](Self::complete),
+/// otherwise by the peer connection's answer. All else goes by its source address. An address that
+/// belongs to one peer connection is not given to another while checks prove it, which is until 30
+/// seconds after the last (RFC 7675 §5.1). What is nobody's is dropped and counted
+/// ([`MuxSnapshot::refused`]).
+///
+/// Two peer connections between the same two addresses and ports cannot be told apart: the other end
+/// must not put several of its own on one port either.
+///
+/// # One address family for each peer connection
+///
+/// webrtc-ice 0.17 reads one mux with one loop for each of its candidates, and a loop understands
+/// addresses of its candidate's family only, so what reaches the loop of the other family is lost.
+/// [`install`](Self::install) therefore offers one family: IPv4 where the mux has it, unless
+/// [`with_family`](Self::with_family) says otherwise. Sockets of both families serve peer connections
+/// of both.
+///
+/// Clones are the same mux. It closes when it is told to, or when the last clone and the last peer
+/// connection are gone.
+#[derive(Clone, Debug)]
+pub struct CustomMux {
+    owner: Arc<Owner>,
+    session: Option<Arc<SessionState>>,
+    family: Option<AddressFamily>,
+}
+
+/// Closes the mux when nobody has it any more. The tasks of the mux do not count.
+#[derive(Debug)]
+struct Owner {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// `None` once the mux is closed.
+    sockets: ArcSwapOption<Vec<UdpSocket>>,
+    locals: Vec<SocketAddr>,
+    /// What belongs to no peer connection.
+    port: Arc<Port>,
+    net: CustomNet,
+    routes: Routes,
+    refused: LiveRefused,
+    reflexive: ArcSwap<Vec<Reflexive>>,
+    queue_bytes: usize,
+    closed: watch::Sender<bool>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AddressFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl AddressFamily {
+    /// Whether the address is of this family.
+    #[must_use]
+    pub fn is_of(self, address: IpAddr) -> bool {
+        address.to_canonical().is_ipv4() == (self == Self::V4)
+    }
+}
+
+/// What a mux could not do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MuxError {
+    /// A socket could not be made.
+    #[error(transparent)]
+    Bind(#[from] perpacket_udp::Error),
+    /// All candidates of one mux have one port.
+    #[error("a mux has one port, and {first} and {second} have two")]
+    Ports {
+        /// The first address.
+        first: SocketAddr,
+        /// The one with another port.
+        second: SocketAddr,
+    },
+    /// No address was given.
+    #[error("a mux needs an address to bind to")]
+    NoAddress,
+    /// No socket is of the family of the STUN server.
+    #[error("no socket of the mux is of the address family of the STUN server {server}")]
+    NoSocketTowards {
+        /// The server.
+        server: SocketAddr,
+    },
+    /// A STUN server did not say how it sees a socket.
+    #[error("the STUN server {server}, asked from {local}: {reason}")]
+    Discovery {
+        /// The server.
+        server: SocketAddr,
+        /// The socket.
+        local: SocketAddr,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// How a [`CustomMux`] is to be made.
+#[derive(Clone, Debug)]
+pub struct CustomMuxBuilder {
+    net: CustomNet,
+    addresses: Vec<SocketAddr>,
+    stun_servers: Vec<SocketAddr>,
+    queue_bytes: usize,
+    receive_buffer: usize,
+}
+
+/// A mux, as it was at one moment.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct MuxSnapshot {
+    /// The address of each socket.
+    pub sockets: Vec<SocketAddr>,
+    /// Peer connections; one that restarts ICE may be there twice for a moment.
+    pub connections: usize,
+    /// Addresses of peers that belong to one of them.
+    pub addresses: usize,
+    /// Requests that wait for an answer.
+    pub transactions: usize,
+    /// What was handed to nobody.
+    pub refused: RefusedCounters,
+    /// How STUN servers see the sockets.
+    pub reflexive: Vec<Reflexive>,
+}
+
+impl CustomMuxBuilder {
+    /// Adds a socket. An unspecified address stands for all of its family that this host has; `[::]`
+    /// leaves IPv4 alone. Of several sockets all have one port; 0 takes one that is free.
+    #[must_use]
+    pub fn bind(mut self, address: SocketAddr) -> Self {
+        self.addresses.push(address);
+        self
+    }
+
+    /// Keeps asking a STUN server how it sees the sockets of its family; see
+    /// [`CustomMux::complete`]. The mapping is kept alive by asking again every 15 seconds.
+    #[must_use]
+    pub fn stun_server(mut self, server: SocketAddr) -> Self {
+        self.stun_servers.push(server);
+        self
+    }
+
+    /// How many bytes may wait for one peer connection that does not read, 64 for each datagram
+    /// included. What is beyond is dropped and counted. 640 KiB by default.
+    #[must_use]
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// How many bytes the kernel is asked to hold for each socket (`SO_RCVBUF`). 4 MiB by default; it
+    /// may give less.
+    #[must_use]
+    pub fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.receive_buffer = bytes;
+        self
+    }
+
+    /// Binds the sockets and begins to read. To be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// When there is no address, when ports differ, or when an address cannot be bound.
+    pub fn build(self) -> Result<CustomMux, MuxError> {
+        let sockets = self.sockets()?;
+        let locals: Vec<_> = sockets.iter().map(UdpSocket::local_addr).collect();
+        let errors: Vec<_> = if self.net.wants_icmp_errors() {
+            sockets.iter().map(UdpSocket::icmp_errors).collect()
+        } else {
+            Vec::new()
+        };
+        let sockets = Arc::new(sockets);
+        let shared = Arc::new(Shared {
+            sockets: ArcSwapOption::new(Some(Arc::clone(&sockets))),
+            port: CustomNet {
+                session: None,
+                ..self.net.clone()
+            }
+            .new_port(locals[0]),
+            locals,
+            net: self.net,
+            routes: Routes::new(),
+            refused: LiveRefused::default(),
+            reflexive: ArcSwap::default(),
+            queue_bytes: self.queue_bytes,
+            closed: watch::Sender::new(false),
+            tasks: Mutex::default(),
+        });
+        let mut tasks = Vec::new();
+        for socket in 0..sockets.len() {
+            let read = inbound::read(Arc::clone(&shared), Arc::clone(&sockets), socket);
+            tasks.push(tokio::spawn(read));
+        }
+        for errors in errors {
+            match errors {
+                Ok(errors) => {
+                    let count = inbound::count_errors(Arc::clone(&shared), errors);
+                    tasks.push(tokio::spawn(count));
+                }
+                Err(error) => tracing::warn!(%error, "ICMP errors are not counted"),
+            }
+        }
+        for server in self.stun_servers {
+            tasks.push(tokio::spawn(reflexive::keep(Arc::clone(&shared), server)));
+        }
+        *lock(&shared.tasks) = tasks;
+        Ok(CustomMux {
+            owner: Arc::new(Owner { shared }),
+            session: None,
+            family: None,
+        })
+    }
+
+    fn sockets(&self) -> Result<Vec<UdpSocket>, MuxError> {
+        let (first, rest) = self.addresses.split_first().ok_or(MuxError::NoAddress)?;
+        if let Some(second) = rest.iter().find(|second| second.port() != first.port()) {
+            return Err(MuxError::Ports {
+                first: *first,
+                second: *second,
+            });
+        }
+        let mut tries = if first.port() == 0 { PORT_TRIES } else { 1 };
+        loop {
+            let socket = self.socket(*first)?;
+            let port = socket.local_addr().port();
+            let others = rest
+                .iter()
+                .map(|address| self.socket(SocketAddr::new(address.ip(), port)));
+            let sockets: Result<Vec<_>, _> = [Ok(socket)].into_iter().chain(others).collect();
+            tries -= 1;
+            match sockets {
+                // Free on the first address only.
+                Err(perpacket_udp::Error::Bind { source, .. })
+                    if tries > 0 && source.kind() == std::io::ErrorKind::AddrInUse => {}
+                sockets => return Ok(sockets?),
+            }
+        }
+    }
+
+    fn socket(&self, address: SocketAddr) -> Result<UdpSocket, perpacket_udp::Error> {
+        UdpSocket::builder(address)
+            .only_v6(true)
+            .recv_buffer(self.receive_buffer)
+            .bind()
+    }
+}
+
+impl CustomMux {
+    /// A mux with one socket, and the policy of `net`. To be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub fn bind(net: &CustomNet, address: SocketAddr) -> Result<Self, MuxError> {
+        Self::builder(net).bind(address).build()
+    }
+
+    /// A mux to be made, with the policy of `net`.
+    #[must_use]
+    pub fn builder(net: &CustomNet) -> CustomMuxBuilder {
+        CustomMuxBuilder {
+            net: net.clone(),
+            addresses: Vec::new(),
+            stun_servers: Vec::new(),
+            queue_bytes: QUEUE_BYTES,
+            receive_buffer: RECEIVE_BUFFER,
+        }
+    }
+
+    /// The same mux for one peer connection: what is sent through it has the session's options and is
+    /// counted as the session's.
+    #[must_use]
+    pub fn for_session(&self, session: &Session) -> Self {
+        Self {
+            session: Some(Arc::clone(&session.state)),
+            ..self.clone()
+        }
+    }
+
+    /// The same mux for peer connections over that family.
+    #[must_use]
+    pub fn with_family(&self, family: AddressFamily) -> Self {
+        Self {
+            family: Some(family),
+            ..self.clone()
+        }
+    }
+
+    /// Makes every peer connection of these settings send through the mux: sets the UDP network, and
+    /// an IP filter so that exactly the addresses are offered that the mux is bound to, those of the
+    /// loopback interface included.
+    ///
+    /// For a filter of one's own, set it afterwards, and ask [`offers`](Self::offers) in it. Relayed
+    /// candidates do not go through a mux: webrtc-ice makes a socket of its own for each.
+    pub fn install(&self, settings: &mut SettingEngine) {
+        let mux = Self {
+            family: Some(self.family()),
+            ..self.clone()
+        };
+        let loopback = |local: &SocketAddr| local.ip().is_loopback() && mux.offers(local.ip());
+        if self.shared().locals.iter().any(loopback) {
+            settings.set_include_loopback_candidate(true);
+        }
+        // The filter must not keep the mux open: the settings may live longer than the application
+        // wants the port.
+        let (locals, family) = (self.shared().locals.clone(), self.family());
+        settings.set_ip_filter(Box::new(move |ip| is_offered(&locals, family, ip)));
+        settings.set_udp_network(UDPNetwork::Muxed(Arc::new(mux)));
+    }
+
+    /// Whether [`install`](Self::install) offers this address of this host as a candidate.
+    #[must_use]
+    pub fn offers(&self, ip: IpAddr) -> bool {
+        is_offered(&self.shared().locals, self.family(), ip)
+    }
+
+    /// The address of each socket.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.shared().locals.clone()
+    }
+
+    /// Tells the mux the credentials in a local session description, so that it can check the
+    /// integrity of checks itself (RFC 8489 §9.1.3) and drops forged ones before they cost the peer
+    /// connection anything. To be called when the description has been set.
+    pub fn learn(&self, description: &str) {
+        for (ufrag, password) in reflexive::credentials(description) {
+            if let Some(flow) = self.shared().routes.flow(ufrag) {
+                flow.set_password(password);
+            }
+        }
+    }
+
+    /// Asks a STUN server how it sees the sockets of its address family (RFC 8489 §12), from these
+    /// sockets, and remembers the answer for [`complete`](Self::complete). It retransmits for up to
+    /// 39.5 seconds, and believes only that server.
+    ///
+    /// A NAT forgets an address that is not used: see [`CustomMuxBuilder::stun_server`].
+    ///
+    /// # Errors
+    /// When there is no socket of that family, or no socket got a usable answer.
+    pub async fn discover(&self, server: SocketAddr) -> Result<Vec<Reflexive>, MuxError> {
+        self.shared().discover(server).await
+    }
+
+    /// How STUN servers see the sockets, where that is another address than the socket's own.
+    #[must_use]
+    pub fn reflexive(&self) -> Vec<Reflexive> {
+        let known = self.shared().reflexive.load();
+        let differs = |reflexive: &&Reflexive| reflexive.mapped != reflexive.local;
+        known.iter().filter(differs).copied().collect()
+    }
+
+    /// A local session description with the server-reflexive candidates that the mux has discovered,
+    /// of the peer connection's family, which is to be sent in place of the description. It
+    /// [learns](Self::learn) from it as well.
+    ///
+    /// webrtc-ice gathers no server-reflexive candidates for a mux, and has no way to add one, but it
+    /// need not know of them: a check that comes through the NAT arrives at the host candidate.
+    #[must_use]
+    pub fn complete(&self, description: &str) -> String {
+        self.learn(description);
+        let family = self.family();
+        let candidates: Vec<_> = self
+            .reflexive()
+            .into_iter()
+            .filter(|reflexive| family.is_of(reflexive.mapped.ip()))
+            .collect();
+        reflexive::add_candidates(description, &candidates)
+    }
+
+    /// For `SettingEngine::set_nat_1to1_ips`, as `EXTERNAL/LOCAL`: what [`complete`](Self::complete)
+    /// would add, where the NAT keeps the port. As type `Host` it offers the outer address in place of
+    /// the inner one, so it suits a server that nobody reaches from inside its NAT. A socket that is
+    /// bound to the unspecified address gives `EXTERNAL` alone, for all addresses of the host.
+    #[must_use]
+    pub fn nat_1to1_ips(&self) -> Vec<String> {
+        self.reflexive()
+            .into_iter()
+            .filter(|reflexive| reflexive.mapped.port() == reflexive.local.port())
+            .map(|Reflexive { local, mapped, .. }| {
+                if local.ip().is_unspecified() {
+                    mapped.ip().to_string()
+                } else {
+                    format!("{}/{}", mapped.ip(), local.ip())
+                }
+            })
+            .collect()
+    }
+
+    /// What there is, and what was refused.
+    #[must_use]
+    pub fn snapshot(&self) -> MuxSnapshot {
+        let shared = self.shared();
+        let (connections, addresses, transactions) = shared.routes.sizes();
+        MuxSnapshot {
+            sockets: shared.locals.clone(),
+            connections,
+            addresses,
+            transactions,
+            refused: shared.refused.load(),
+            reflexive: Vec::clone(&shared.reflexive.load()),
+        }
+    }
+
+    /// Closes every peer connection's part of the mux, and the sockets: when it returns, the port is
+    /// free. Closing again does nothing.
+    pub async fn close(&self) {
+        self.shared().shut();
+        let tasks = std::mem::take(&mut *lock(&self.shared().tasks));
+        for task in tasks {
+            // An error says that the runtime is going down, and the task with it.
+            let _ = task.await;
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
+    fn family(&self) -> AddressFamily {
+        self.family.unwrap_or_else(|| {
+            let locals = &self.shared().locals;
+            if locals.iter().any(SocketAddr::is_ipv4) {
+                AddressFamily::V4
+            } else {
+                AddressFamily::V6
+            }
+        })
+    }
+
+    fn conn(&self, ufrag: &str) -> Option<Arc<MuxConn>> {
+        let shared = self.shared();
+        if *shared.closed.borrow() {
+            return None;
+        }
+        Some(shared.routes.conn(ufrag, || {
+            let net = CustomNet {
+                session: self.session.clone(),
+                ..shared.net.clone()
+            };
+            let port = net.new_port(shared.local_of(self.family()));
+            let flow = Flow::new(ufrag, self.family, port, shared.queue_bytes);
+            let flow = Arc::new(flow);
+            let conn = MuxConn {
+                shared: Arc::clone(shared),
+                flow: Arc::clone(&flow),
+            };
+            (flow, Arc::new(conn))
+        }))
+    }
+}
+
+fn is_offered(locals: &[SocketAddr], family: AddressFamily, ip: IpAddr) -> bool {
+    let binds = |local: &SocketAddr| {
+        local.ip() == ip || local.ip().is_unspecified() && local.is_ipv4() == ip.is_ipv4()
+    };
+    family.is_of(ip) && locals.iter().any(binds)
+}
+
+#[async_trait]
+impl UDPMux for CustomMux {
+    async fn close(&self) -> webrtc_util::Result<()> {
+        Self::close(self).await;
+        Ok(())
+    }
+
+    async fn get_conn(
+        self: Arc<Self>,
+        ufrag: &str,
+    ) -> webrtc_util::Result<Arc<dyn Conn + Send + Sync>> {
+        match self.conn(ufrag) {
+            Some(conn) => Ok(conn),
+            None => Err(webrtc_util::Error::ErrUseClosedNetworkConn),
+        }
+    }
+
+    async fn remove_conn_by_ufrag(&self, ufrag: &str) {
+        if let Some(flow) = self.shared().routes.flow(ufrag) {
+            self.shared().routes.remove(&flow);
+        }
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shared.shut();
+    }
+}
+
+impl Shared {
+    /// Ends all tasks, connections and sockets.
+    fn shut(&self) {
+        self.closed.send_replace(true);
+        self.sockets.store(None);
+        self.routes.clear();
+    }
+
+    fn local_of(&self, family: AddressFamily) -> SocketAddr {
+        let of_family = self.locals.iter().find(|local| family.is_of(local.ip()));
+        *of_family.unwrap_or(&self.locals[0])
+    }
+
+    /// The socket for what goes to an address that nothing came from: of several the one whose address
+    /// the kernel would choose.
+    fn via_towards(&self, target: SocketAddr) -> Option<Via> {
+        let family = AddressFamily::of(target);
+        let mut sockets = (0..self.locals.len()).filter(|n| family.is_of(self.locals[*n].ip()));
+        let first = sockets.next()?;
+        let socket = match sockets.next() {
+            None => first,
+            Some(_) => source_towards(target)
+                .and_then(|source| self.locals.iter().position(|local| local.ip() == source))
+                .unwrap_or(first),
+        };
+        Some(Via {
+            socket,
+            local: None,
+        })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.port.hub.retire(&self.port);
+    }
+}
+
+/// The address from which the kernel would send there. Nothing is sent.
+fn source_towards(target: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match AddressFamily::of(target) {
+        AddressFamily::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(target).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}

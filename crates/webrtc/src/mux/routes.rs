@@ -1,0 +1,338 @@
+//! Whose a datagram is: by the username of a check, by the transaction of an answer, and for all
+//! else by the address that it comes from.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    conn::MuxConn,
+    flow::{ADDRESSES, Flow, TransactionId, Via, lock},
+};
+
+/// How long an address stays with its flow after the last check that proved it: as long as consent
+/// lasts (RFC 7675 §5.1).
+const CONSENT: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Routes {
+    flows: Mutex<HashMap<Arc<str>, Entry>>,
+    addresses: papaya::HashMap<SocketAddr, Arc<Binding>>,
+    transactions: Mutex<HashMap<TransactionId, Asked>>,
+    started: Instant,
+}
+
+#[derive(Debug)]
+struct Entry {
+    flow: Arc<Flow>,
+    conn: Weak<MuxConn>,
+}
+
+/// An address of a peer, and the flow that it belongs to.
+#[derive(Debug)]
+pub(super) struct Binding {
+    pub(super) flow: Arc<Flow>,
+    /// As the kernel names it, with the scope of a link-local address.
+    pub(super) address: SocketAddr,
+    pub(super) via: ArcSwap<Via>,
+    /// When a check or an answer last proved it, in milliseconds since the mux began.
+    proved: AtomicU64,
+    /// When an answer last proved it, or [`NEVER`].
+    answered: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+/// What shows that the peer of a flow is at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// A check with the right integrity. Whoever has a flow of its own can send that in the name of
+    /// any address.
+    Check { nominates: bool },
+    /// The answer to a check of the flow's own: whoever gave it can also read there.
+    Answer,
+}
+
+/// A request that was sent, and not yet answered.
+#[derive(Debug)]
+struct Asked {
+    target: SocketAddr,
+    by: Asker,
+}
+
+#[derive(Debug)]
+pub(super) enum Asker {
+    Flow(Arc<Flow>),
+    /// The mux itself asks for its address: who waits for the whole answer.
+    Discovery(oneshot::Sender<Vec<u8>>),
+}
+
+/// An address belongs to another flow that is alive.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Taken;
+
+impl Binding {
+    fn renew(&self, now: u64, via: Via, proof: Proof) {
+        self.proved.store(now, Relaxed);
+        match proof {
+            Proof::Answer => self.answered.store(now, Relaxed),
+            Proof::Check { nominates } => {
+                if nominates && **self.via.load() != via {
+                    self.via.store(Arc::new(via));
+                }
+            }
+        }
+    }
+
+    fn yields_to(&self, flow: &Flow, now: u64, proof: Proof) -> bool {
+        let recent = |at: u64| at != NEVER && now.saturating_sub(at) < millis(CONSENT);
+        let of_one_session = match (&self.flow.port.session, &flow.port.session) {
+            (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
+            _ => false,
+        };
+        of_one_session
+            || !recent(self.proved.load(Relaxed))
+            || proof == Proof::Answer && !recent(self.answered.load(Relaxed))
+    }
+}
+
+impl Routes {
+    pub(super) fn new() -> Self {
+        Self {
+            flows: Mutex::default(),
+            addresses: papaya::HashMap::new(),
+            transactions: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// The connection of that username fragment, made by `make` if there is none.
+    pub(super) fn conn(
+        &self,
+        ufrag: &str,
+        make: impl FnOnce() -> (Arc<Flow>, Arc<MuxConn>),
+    ) -> Arc<MuxConn> {
+        let mut flows = lock(&self.flows);
+        let known = flows.get(ufrag).and_then(|entry| entry.conn.upgrade());
+        if let Some(conn) = known {
+            return conn;
+        }
+        let (flow, conn) = make();
+        let entry = Entry {
+            flow: Arc::clone(&flow),
+            conn: Arc::downgrade(&conn),
+        };
+        // The last handle of another is just being dropped, and will find this one in its place.
+        if let Some(old) = flows.insert(Arc::clone(&flow.ufrag), entry) {
+            self.forget_addresses(&old.flow);
+        }
+        conn
+    }
+
+    pub(super) fn flow(&self, ufrag: &str) -> Option<Arc<Flow>> {
+        lock(&self.flows)
+            .get(ufrag)
+            .map(|entry| Arc::clone(&entry.flow))
+    }
+
+    /// Hands `f` the binding of an address.
+    #[inline]
+    pub(super) fn at<R>(
+        &self,
+        address: SocketAddr,
+        f: impl FnOnce(Option<&Arc<Binding>>) -> R,
+    ) -> R {
+        f(self.addresses.pin().get(&address))
+    }
+
+    /// Gives an address to a flow.
+    ///
+    /// It stays with another that has proved it within the time of consent, so that nobody can take
+    /// over an address whose owner is alive by sending in its name; but an owner who never got an
+    /// answer there yields to one who did.
+    pub(super) fn bind(
+        &self,
+        flow: &Arc<Flow>,
+        key: SocketAddr,
+        address: SocketAddr,
+        via: Via,
+        proof: Proof,
+    ) -> Result<(), Taken> {
+        let now = self.now();
+        let addresses = self.addresses.pin();
+        if let Some(binding) = addresses.get(&key)
+            && Arc::ptr_eq(&binding.flow, flow)
+        {
+            binding.renew(now, via, proof);
+            return Ok(());
+        }
+        // Whoever changes what belongs to whom holds this lock.
+        let flows = lock(&self.flows);
+        if let Some(binding) = addresses.get(&key)
+            && !binding.yields_to(flow, now, proof)
+        {
+            return Err(Taken);
+        }
+        if flow.queue.is_closed() {
+            return Ok(());
+        }
+        let binding = Arc::new(Binding {
+            flow: Arc::clone(flow),
+            address,
+            via: ArcSwap::from_pointee(via),
+            proved: now.into(),
+            answered: AtomicU64::new(if proof == Proof::Answer { now } else { NEVER }),
+        });
+        if let Some(loser) = addresses.insert(key, binding) {
+            lock(&loser.flow.addresses).retain(|address| *address != key);
+        }
+        let mut of_flow = lock(&flow.addresses);
+        if of_flow.len() == ADDRESSES {
+            let proved = |key: &SocketAddr| {
+                addresses
+                    .get(key)
+                    .map_or(0, |binding| binding.proved.load(Relaxed))
+            };
+            let oldest = (0..of_flow.len()).min_by_key(|at| proved(&of_flow[*at]));
+            if let Some(oldest) = oldest {
+                addresses.remove(&of_flow.swap_remove(oldest));
+            }
+        }
+        of_flow.push(key);
+        drop(of_flow);
+        drop(flows);
+        Ok(())
+    }
+
+    /// Forgets a flow, and all that leads to it.
+    pub(super) fn remove(&self, flow: &Arc<Flow>) {
+        let mut flows = lock(&self.flows);
+        if flows
+            .get(&flow.ufrag)
+            .is_some_and(|entry| Arc::ptr_eq(&entry.flow, flow))
+        {
+            flows.remove(&flow.ufrag);
+        }
+        flow.queue.close();
+        self.forget_addresses(flow);
+        drop(flows);
+        let mut transactions = lock(&self.transactions);
+        for id in flow.take_asked() {
+            transactions.remove(&id);
+        }
+    }
+
+    fn forget_addresses(&self, flow: &Arc<Flow>) {
+        flow.queue.close();
+        let addresses = self.addresses.pin();
+        for address in std::mem::take(&mut *lock(&flow.addresses)) {
+            addresses.remove(&address);
+        }
+    }
+
+    /// Remembers whom the answer to a request is for, and from where it has to come.
+    pub(super) fn asked(&self, id: TransactionId, target: SocketAddr, by: Asker) {
+        let forgotten = match &by {
+            Asker::Flow(flow) => flow.asks(id),
+            Asker::Discovery(_) => None,
+        };
+        let mut transactions = lock(&self.transactions);
+        if let Some(forgotten) = forgotten {
+            transactions.remove(&forgotten);
+        }
+        transactions.insert(id, Asked { target, by });
+    }
+
+    /// Who asked what is answered from that address.
+    pub(super) fn answer(&self, id: &TransactionId, source: SocketAddr) -> Option<Asker> {
+        let mut transactions = lock(&self.transactions);
+        if transactions.get(id)?.target != source {
+            return None;
+        }
+        let by = transactions.remove(id)?.by;
+        drop(transactions);
+        if let Asker::Flow(flow) = &by {
+            flow.got_answer(id);
+        }
+        Some(by)
+    }
+
+    /// Nobody waits for this answer any more.
+    pub(super) fn forget_asked(&self, id: &TransactionId) {
+        lock(&self.transactions).remove(id);
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        let flows: Vec<_> = lock(&self.flows)
+            .values()
+            .map(|entry| Arc::clone(&entry.flow))
+            .collect();
+        for flow in flows {
+            self.remove(&flow);
+        }
+        lock(&self.transactions).clear();
+    }
+
+    /// How many flows, addresses and unanswered requests there are.
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        let flows = lock(&self.flows).len();
+        let transactions = lock(&self.transactions).len();
+        (flows, self.addresses.pin().len(), transactions)
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.started.elapsed())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CustomNet;
+
+    fn flow(net: &CustomNet, ufrag: &str) -> Arc<Flow> {
+        let port = net.new_port(([127, 0, 0, 1], 1).into());
+        Arc::new(Flow::new(ufrag, None, port, 1000))
+    }
+
+    /// RFC 7675 §5.1: consent expires 30 seconds after the last proof.
+    #[test]
+    fn an_address_is_free_when_consent_is_gone() {
+        let net = CustomNet::new();
+        let (owner, other) = (flow(&net, "owner"), flow(&net, "other"));
+        let check = Proof::Check { nominates: true };
+        let via = Via {
+            socket: 0,
+            local: None,
+        };
+        let binding = Binding {
+            flow: owner,
+            address: ([192, 0, 2, 1], 1).into(),
+            via: ArcSwap::from_pointee(via),
+            proved: AtomicU64::new(5_000),
+            answered: AtomicU64::new(NEVER),
+        };
+        assert!(!binding.yields_to(&other, 34_999, check));
+        assert!(binding.yields_to(&other, 35_000, check));
+        assert!(binding.yields_to(&other, 6_000, Proof::Answer));
+
+        binding.renew(7_000, via, Proof::Answer);
+        assert!(!binding.yields_to(&other, 36_999, check));
+        assert!(!binding.yields_to(&other, 36_999, Proof::Answer));
+        assert!(binding.yields_to(&other, 37_000, Proof::Answer));
+    }
+}

@@ -1,0 +1,95 @@
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use arc_swap::ArcSwap;
+use perpacket_udp::{IcmpError, RecvMeta};
+
+use crate::session::SessionState;
+
+/// Sees what a session receives before its peer connection does: from
+/// [`Session::tap`](crate::Session::tap).
+///
+/// It is called on the path of every datagram, so it must be quick and must not block.
+pub trait Tap: Send + Sync {
+    /// Whether the datagram is the tap's. Then it has been counted, and neither another tap nor the
+    /// peer connection gets it.
+    fn claim(&self, datagram: &[u8], meta: &RecvMeta) -> bool;
+
+    /// The network says that a datagram did not arrive. Only where
+    /// [`CustomNetBuilder::icmp_errors`](crate::CustomNetBuilder::icmp_errors) is on. Anyone can forge
+    /// this.
+    fn icmp(&self, error: &IcmpError) {
+        let _ = error;
+    }
+}
+
+/// The taps of one session, in the order in which they came.
+#[derive(Default)]
+pub(crate) struct Taps(ArcSwap<Vec<Arc<dyn Tap>>>);
+
+impl Taps {
+    #[inline]
+    pub(crate) fn claim(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
+        let taps = self.0.load();
+        taps.iter().any(|tap| tap.claim(datagram, meta))
+    }
+
+    pub(crate) fn icmp(&self, error: &IcmpError) {
+        self.0.load().iter().for_each(|tap| tap.icmp(error));
+    }
+
+    fn add(&self, tap: &Arc<dyn Tap>) {
+        self.0.rcu(|taps| {
+            let mut taps = Vec::clone(taps);
+            taps.push(Arc::clone(tap));
+            taps
+        });
+    }
+
+    fn remove(&self, tap: &Arc<dyn Tap>) {
+        self.0.rcu(|taps| {
+            let mut taps = Vec::clone(taps);
+            taps.retain(|other| !Arc::ptr_eq(other, tap));
+            taps
+        });
+    }
+}
+
+impl fmt::Debug for Taps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Taps({})", self.0.load().len())
+    }
+}
+
+/// A tap is in place as long as this lives.
+#[must_use = "dropping it removes the tap"]
+pub struct TapGuard {
+    session: Weak<SessionState>,
+    tap: Arc<dyn Tap>,
+}
+
+impl TapGuard {
+    pub(crate) fn new(session: &Arc<SessionState>, tap: Arc<dyn Tap>) -> Self {
+        session.taps.add(&tap);
+        Self {
+            session: Arc::downgrade(session),
+            tap,
+        }
+    }
+}
+
+impl fmt::Debug for TapGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TapGuard").finish_non_exhaustive()
+    }
+}
+
+impl Drop for TapGuard {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.upgrade() {
+            session.taps.remove(&self.tap);
+        }
+    }
+}
