@@ -2,11 +2,10 @@ use std::{
     any::Any,
     net::SocketAddr,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use async_trait::async_trait;
-use perpacket_udp::{Capabilities, Error, MessageOptions, RecvMeta, Transmit, UdpSocket};
+use perpacket_udp::{Capabilities, Error, RecvMeta, UdpSocket};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -14,14 +13,12 @@ use tokio::{
 use webrtc_util::Conn;
 
 use crate::{
-    DropCause, Event, classify,
+    DropCause,
+    dont_fragment::with_dont_fragment,
     guard::{Guard, Query},
     net::CustomNet,
     port::{Outgoing, Port},
 };
-
-/// How long a socket rests that cannot receive: at first, and at most.
-const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// A socket of a peer connection: webrtc-rs sends through it as through any `Conn`, and each
 /// datagram gets the options that the policy has for it at that moment.
@@ -97,46 +94,28 @@ impl CustomConn {
     /// The next datagram for the stack that fits into `buffer`, as [`Conn::recv_from`] promises it.
     async fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
         self.guard.settled().await;
-        let mut rest = REST.0;
         loop {
-            let received = match self.guard.query() {
-                None => self.socket.recv_from(buffer).await,
+            let meta = match self.guard.query() {
+                None => self.port.receive(&self.socket, buffer).await,
                 Some(query) => match self.receive_until_due(buffer, query).await {
-                    Some(received) => received,
+                    Some(meta) => meta,
                     None => continue,
                 },
             };
-            match received {
-                Ok(meta) => {
-                    if self.accept(&buffer[..meta.len], &meta) {
-                        return (meta.len, meta.source);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "trying again");
-                    self.port.emit(|session, local| Event::ReceiveFailed {
-                        session,
-                        local,
-                        error: error.to_string(),
-                    });
-                    tokio::time::sleep(rest).await;
-                    rest = REST.1.min(rest * 2);
-                }
+            if self.accept(&buffer[..meta.len], &meta) {
+                return (meta.len, meta.source);
             }
         }
     }
 
     /// Receives while a request needs not be sent again, or else sends it.
-    async fn receive_until_due(
-        &self,
-        buffer: &mut [u8],
-        query: &Query,
-    ) -> Option<Result<RecvMeta, Error>> {
+    async fn receive_until_due(&self, buffer: &mut [u8], query: &Query) -> Option<RecvMeta> {
         // A flood leaves no time to wait: the clock is asked first.
+        let received = self.port.receive(&self.socket, buffer);
         if Instant::now() < query.due()
-            && let Ok(received) = timeout_at(query.due(), self.socket.recv_from(buffer)).await
+            && let Ok(meta) = timeout_at(query.due(), received).await
         {
-            return Some(received);
+            return Some(meta);
         }
         if query.advance() {
             self.transmit(&query.request, query.server).await;
@@ -147,11 +126,7 @@ impl CustomConn {
     /// Counts what came in, and says whether the stack is to have it.
     fn accept(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
         if let Some(cause) = self.guard.refuses(datagram, meta.source) {
-            let refused = Outgoing {
-                class: classify(datagram).class,
-                peer: meta.source,
-                options: MessageOptions::NONE,
-            };
+            let refused = Outgoing::dropped(datagram, meta.source);
             self.port.dropped(&refused, datagram.len(), cause);
             return false;
         }
@@ -159,8 +134,7 @@ impl CustomConn {
             self.port.truncated(datagram, meta.source);
             return false;
         }
-        self.port.received(datagram, meta);
-        true
+        self.port.arrived(datagram, meta)
     }
 
     /// Sends a datagram as the policy has it, and counts it.
@@ -171,18 +145,15 @@ impl CustomConn {
                 .dropped(&outgoing, datagram.len(), DropCause::Closed);
             return;
         }
-        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
-        match self.socket.send(&transmit).await {
-            Ok(_) => self
-                .port
-                .counters
-                .sent(outgoing.peer, outgoing.class, datagram.len()),
-            Err(error) => {
-                let cause = error.io().map_or(DropCause::Invalid, DropCause::of);
-                tracing::debug!(%error, %cause, "datagram dropped");
-                self.port.dropped(&outgoing, datagram.len(), cause);
-            }
-        }
+        let asking = (self.port.hub.dont_fragment
+            && self.guard.is_relay()
+            && outgoing.options.df_bit == Some(true))
+        .then(|| with_dont_fragment(datagram))
+        .flatten();
+        let datagram = asking.as_deref().unwrap_or(datagram);
+        self.port
+            .send(&self.socket, datagram, target, &outgoing)
+            .await;
     }
 }
 

@@ -50,12 +50,15 @@ pub enum DropCause {
     /// Received from that server's address, but not what it was asked for, or nothing that the stack
     /// can use; see [`CustomConn`](crate::CustomConn).
     Unexpected,
+    /// Received, but without the protection that all of the peer's packets have by now: an alert of
+    /// DTLS in the clear, say, that anyone can forge, or SRTCP that is too short to be any.
+    Unprotected,
     /// Anything else.
     Other,
 }
 
 impl DropCause {
-    const COUNT: usize = 11;
+    const COUNT: usize = 12;
 
     /// Every cause.
     pub const ALL: [Self; Self::COUNT] = [
@@ -69,6 +72,7 @@ impl DropCause {
         Self::QueueFull,
         Self::Stranger,
         Self::Unexpected,
+        Self::Unprotected,
         Self::Other,
     ];
 
@@ -91,7 +95,14 @@ impl DropCause {
 
     /// Whether the datagram came in.
     const fn is_inbound(self) -> bool {
-        matches!(self, Self::Truncated | Self::QueueFull | Self::Stranger | Self::Unexpected)
+        matches!(
+            self,
+            Self::Truncated
+                | Self::QueueFull
+                | Self::Stranger
+                | Self::Unexpected
+                | Self::Unprotected
+        )
     }
 
     /// The name, in lower case with underscores.
@@ -108,6 +119,7 @@ impl DropCause {
             Self::QueueFull => "queue_full",
             Self::Stranger => "stranger",
             Self::Unexpected => "unexpected",
+            Self::Unprotected => "unprotected",
             Self::Other => "other",
         }
     }
@@ -319,11 +331,7 @@ impl Counters {
     }
 
     pub(crate) fn dropped(&self, peer: SocketAddr, class: PacketClass, cause: DropCause) {
-        let room = if cause.is_inbound() {
-            STRANGERS
-        } else {
-            PEERS
-        };
+        let room = if cause.is_inbound() { STRANGERS } else { PEERS };
         self.with(peer, room, |live| {
             add(&live.classes[class.index()].dropped[cause as usize], 1);
         });

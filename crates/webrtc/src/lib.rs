@@ -20,12 +20,14 @@
 mod classify;
 mod conn;
 mod counters;
+mod dont_fragment;
 mod event;
 mod guard;
 mod mux;
 mod net;
 mod policy;
 mod port;
+mod protection;
 mod session;
 mod tap;
 

@@ -51,6 +51,7 @@ pub struct CustomNet {
 pub(crate) struct Hub {
     pub(crate) policy: Policy,
     icmp_errors: bool,
+    pub(crate) dont_fragment: bool,
     sessions: Mutex<HashMap<SessionId, Weak<SessionState>>>,
     ports: Mutex<Ports>,
     events: broadcast::Sender<Event>,
@@ -70,6 +71,7 @@ struct Ports {
 pub struct CustomNetBuilder {
     policy: Policy,
     icmp_errors: bool,
+    dont_fragment: bool,
 }
 
 /// One socket, as it was at one moment.
@@ -118,6 +120,22 @@ impl CustomNetBuilder {
         self
     }
 
+    /// Whether to ask a TURN server to set the DF bit of what it sends to a peer, where the policy sets
+    /// it for that peer: Send indications get a DONT-FRAGMENT attribute then (RFC 8656 §11.2, §18.9). Off
+    /// by default, for there is little to win and a relay to lose:
+    ///
+    /// - A server that does not know the attribute drops the indication, and nothing tells so: webrtc-rs
+    ///   does not ask for it when it allocates.
+    /// - webrtc-rs sends indications only until it has bound a channel, and `ChannelData` has no place for
+    ///   it (RFC 8656 §12.4). On Linux, a relay sets the bit of most datagrams by itself.
+    /// - coturn 4.6.1 on Linux relays nothing more to any peer of an allocation, and says nothing, after
+    ///   the first indication with the attribute that is above the MTU that its kernel knows of.
+    #[must_use]
+    pub fn dont_fragment(mut self, dont_fragment: bool) -> Self {
+        self.dont_fragment = dont_fragment;
+        self
+    }
+
     /// The network.
     #[must_use]
     pub fn build(self) -> CustomNet {
@@ -125,6 +143,7 @@ impl CustomNetBuilder {
             hub: Arc::new(Hub {
                 policy: self.policy,
                 icmp_errors: self.icmp_errors,
+                dont_fragment: self.dont_fragment,
                 sessions: Mutex::default(),
                 ports: Mutex::default(),
                 events: broadcast::Sender::new(EVENTS),

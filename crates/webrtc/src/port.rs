@@ -7,6 +7,8 @@ use crate::{
     Classified, DropCause, Event, PacketClass, Relayed, channel_binding, classify,
     counters::Counters,
     net::Hub,
+    protection::Protection,
+    relayed_payload,
     session::{SessionId, SessionState},
 };
 
@@ -26,6 +28,7 @@ pub(crate) struct Port {
     pub(crate) hub: Arc<Hub>,
     /// Which peer each TURN channel leads to.
     channels: ArcSwap<Vec<(u16, SocketAddr)>>,
+    protection: Protection,
 }
 
 /// A datagram on its way out: whose it is, and what its header is to say.
@@ -59,6 +62,7 @@ impl Port {
             counters: Counters::default(),
             hub,
             channels: ArcSwap::default(),
+            protection: Protection::default(),
         }
     }
 
@@ -74,6 +78,9 @@ impl Port {
             && let Some((channel, peer)) = channel_binding(datagram)
         {
             self.learn_channel(channel, peer);
+        }
+        if classified.class == PacketClass::Dtls {
+            self.protection.sent(unwrapped(&classified, datagram));
         }
         let peer = self.peer_of(&classified, target);
         let session = self.session.as_deref().map(|session| &session.overrides);
@@ -142,21 +149,19 @@ impl Port {
         });
     }
 
-    #[inline]
-    pub(crate) fn received(&self, datagram: &[u8], meta: &RecvMeta) {
-        let classified = classify(datagram);
-        self.counters.received(
-            self.peer_of(&classified, meta.source),
-            classified.class,
-            meta,
-        );
-    }
-
-    /// Counts what came in, and whether a tap has claimed it.
+    /// Counts what came in, and whether the peer connection is to have it.
     #[inline]
     pub(crate) fn arrived(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
-        self.received(datagram, meta);
-        self.session
+        let classified = classify(datagram);
+        let peer = self.peer_of(&classified, meta.source);
+        if !self.protection.admits(unwrapped(&classified, datagram)) {
+            let outgoing = Outgoing::dropped(datagram, peer);
+            self.dropped(&outgoing, datagram.len(), DropCause::Unprotected);
+            return false;
+        }
+        self.counters.received(peer, classified.class, meta);
+        !self
+            .session
             .as_ref()
             .is_some_and(|session| session.taps.claim(datagram, meta))
     }
@@ -220,4 +225,12 @@ impl Port {
             self.complained(error);
         }
     }
+}
+
+/// What is inside, where it is wrapped for a relay.
+fn unwrapped<'a>(classified: &Classified, datagram: &'a [u8]) -> &'a [u8] {
+    classified
+        .relayed
+        .and_then(|_| relayed_payload(datagram))
+        .map_or(datagram, |(_, payload)| payload)
 }

@@ -27,6 +27,9 @@ use relay::Relay;
 /// sends first, or at the same time.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// RFC 8489 §5.
+pub(crate) const HEADER_LEN: usize = 20;
+
 /// RFC 8489 §14.3.
 const ATTR_USERNAME: u16 = 0x0006;
 
@@ -123,8 +126,7 @@ fn is_anonymous(request: &[u8]) -> bool {
 
 /// Shows every attribute of a STUN message, those after MESSAGE-INTEGRITY too, and says whether all of
 /// them fit in it (RFC 8489 §14). webrtc-rs reads a message whole or not at all.
-fn walk<'a>(message: &'a [u8], mut visit: impl FnMut(u16, &'a [u8])) -> bool {
-    const HEADER_LEN: usize = 20;
+pub(crate) fn walk<'a>(message: &'a [u8], mut visit: impl FnMut(u16, &'a [u8])) -> bool {
     let mut rest = message.get(HEADER_LEN..).unwrap_or_default();
     while !rest.is_empty() {
         let Some((&[t0, t1, l0, l1], after)) = rest.split_first_chunk() else {

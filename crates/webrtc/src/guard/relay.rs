@@ -3,7 +3,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::{same, walk};
+use super::{HEADER_LEN, same, walk};
 use crate::{
     DropCause, Relayed, StunClass, StunHeader, StunMethod, channel_binding, relayed_payload,
 };
@@ -63,7 +63,7 @@ impl Relay {
             let is_known = self
                 .place(channel)
                 .is_some_and(|(word, bit)| word.load(Relaxed) & bit != 0);
-            let is_taken_for_stun = datagram.len() >= 20 && datagram[4..8] == MAGIC_COOKIE;
+            let is_taken_for_stun = datagram.len() >= HEADER_LEN && datagram[4..8] == MAGIC_COOKIE;
             return is_known && !is_taken_for_stun && payload.len() <= LONGEST;
         }
         let Some(header) = StunHeader::parse(datagram) else {

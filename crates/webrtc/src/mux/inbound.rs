@@ -12,7 +12,9 @@ use super::{
     refused::Refused,
     routes::{Asker, Proof},
 };
-use crate::{DropCause, StunClass, StunHeader, StunMethod, policy::key, port::Outgoing};
+use crate::{
+    DropCause, PacketClass, StunClass, StunHeader, StunMethod, policy::key, port::Outgoing,
+};
 
 /// What ICE reads at most.
 const BUFFER: usize = 8192;
@@ -160,13 +162,16 @@ impl Shared {
         }
         if unproved {
             return match flow.queue.push(datagram, meta.source, true) {
-                Ok(()) => flow.port.received(datagram, meta),
+                Ok(()) => flow
+                    .port
+                    .counters
+                    .received(meta.source, PacketClass::Stun, meta),
                 Err(Refusal::Full) => self.refused.count(Refused::QueueFull),
                 Err(Refusal::TooManyUnproved) => self.refused.count(Refused::Unproved),
                 Err(Refusal::Closed) => self.refused.count(Refused::UnknownUsername),
             };
         }
-        if flow.port.arrived(datagram, meta) {
+        if !flow.port.arrived(datagram, meta) {
             return;
         }
         if let Err(refusal) = flow.queue.push(datagram, meta.source, false) {

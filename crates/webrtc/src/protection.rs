@@ -1,0 +1,200 @@
+//! Keeps from a peer connection what nobody with its keys can have sent.
+//!
+//! webrtc-rs 0.17 believes a DTLS record of epoch 0 at any time: an alert in the clear, which anyone
+//! can send in the peer's name, closes the connection, as does a record that makes no sense; records
+//! of a later epoch, and pieces of handshake messages, are kept in memory for ever. SRTCP that is
+//! shorter than its own trailer ends the task that reads SRTCP. A receiver should discard what is
+//! invalid (RFC 6347 §4.1.2.7, RFC 3711 §3.4).
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+
+/// RFC 6347 §4.1: type, version, epoch, sequence number, length.
+const RECORD_HEADER: usize = 13;
+
+const CHANGE_CIPHER_SPEC: u8 = 20;
+const HANDSHAKE: u8 = 22;
+const APPLICATION_DATA: u8 = 23;
+
+/// How many datagrams of a handshake that is over may come: a peer that did not get the last flight
+/// sends its own again, at longer and longer intervals (RFC 6347 §4.2.4).
+const LATE_FLIGHTS: u32 = 64;
+
+/// The RTP header (RFC 3550 §5.1).
+const SRTP_MIN_LEN: usize = 12;
+
+/// RFC 3711 §3.4: the first eight bytes of RTCP, the index, and a tag of at least ten bytes.
+const SRTCP_MIN_LEN: usize = 8 + 4 + 10;
+
+/// One DTLS association, as far as it can be seen from outside. DTLS 1.2 without renegotiation has
+/// two epochs: 0 in the clear, 1 protected.
+#[derive(Debug, Default)]
+pub(crate) struct Protection {
+    established: AtomicBool,
+    late_flights: AtomicU32,
+}
+
+impl Protection {
+    /// This end sends a datagram. Protected data shows that its handshake is over, and nobody else can
+    /// make it send that.
+    pub(crate) fn sent(&self, datagram: &[u8]) {
+        if !self.established.load(Relaxed)
+            && Record::parse(datagram)
+                .is_some_and(|(record, _)| record.kind == APPLICATION_DATA && record.epoch > 0)
+        {
+            self.established.store(true, Relaxed);
+        }
+    }
+
+    /// Whether a datagram that came in may be handed on. Which protocol it is goes by what the stack
+    /// takes it for (RFC 7983 §7, RFC 5761 §4), whether or not it is well-formed.
+    #[inline]
+    pub(crate) fn admits(&self, datagram: &[u8]) -> bool {
+        match *datagram {
+            [20..=63, ..] => self.admits_dtls(datagram),
+            [128..=191, 192..=223, ..] => datagram.len() >= SRTCP_MIN_LEN,
+            [128..=191, ..] => datagram.len() >= SRTP_MIN_LEN,
+            _ => true,
+        }
+    }
+
+    fn admits_dtls(&self, datagram: &[u8]) -> bool {
+        if !self.established.load(Relaxed) {
+            return true;
+        }
+        let mut rest = datagram;
+        let mut late = false;
+        while !rest.is_empty() {
+            let Some((record, after)) = Record::parse(rest) else {
+                return false;
+            };
+            match record {
+                Record { epoch: 1, .. } => {}
+                Record {
+                    epoch: 0,
+                    kind: HANDSHAKE,
+                    ..
+                }
+                | Record {
+                    epoch: 0,
+                    kind: CHANGE_CIPHER_SPEC,
+                    body: [1],
+                } => late = true,
+                _ => return false,
+            }
+            rest = after;
+        }
+        !late || self.late_flights.fetch_add(1, Relaxed) < LATE_FLIGHTS
+    }
+}
+
+struct Record<'a> {
+    kind: u8,
+    epoch: u16,
+    body: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The first record of a datagram, and what follows it.
+    fn parse(datagram: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (header, rest) = datagram.split_first_chunk::<RECORD_HEADER>()?;
+        let [kind, _, _, e0, e1, .., l0, l1] = *header;
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        let (body, rest) = rest.split_at_checked(length)?;
+        let epoch = u16::from_be_bytes([e0, e1]);
+        // An empty record tells nothing, and webrtc-rs takes it for a broken one.
+        (!body.is_empty()).then_some((Self { kind, epoch, body }, rest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kind: u8, epoch: u8, body: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(body.len()).expect("short");
+        let header = [kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 1, 0, length];
+        [&header[..], body].concat()
+    }
+
+    fn established() -> Protection {
+        let protection = Protection::default();
+        protection.sent(&record(APPLICATION_DATA, 1, b"secret"));
+        protection
+    }
+
+    const ALERT: u8 = 21;
+
+    #[test]
+    fn a_handshake_passes() {
+        let protection = Protection::default();
+        protection.sent(&record(HANDSHAKE, 0, b"hello"));
+        protection.sent(&record(HANDSHAKE, 1, b"finished"));
+        protection.sent(&record(APPLICATION_DATA, 0, b"no secret"));
+        for datagram in [
+            record(ALERT, 0, &[2, 40]),
+            record(HANDSHAKE, 0, b"hello"),
+            record(APPLICATION_DATA, 2, b"x"),
+            vec![22],
+        ] {
+            assert!(protection.admits(&datagram), "{datagram:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_forged_does_not_pass() {
+        let protection = established();
+        for datagram in [
+            record(ALERT, 0, &[2, 40]),
+            record(ALERT, 0, &[1, 0]),
+            record(APPLICATION_DATA, 0, b"x"),
+            record(CHANGE_CIPHER_SPEC, 0, &[2]),
+            record(CHANGE_CIPHER_SPEC, 0, &[1, 1]),
+            record(HANDSHAKE, 2, b"x"),
+            record(25, 0, b"x"),
+            record(HANDSHAKE, 0, b""),
+            vec![22],
+            [record(HANDSHAKE, 0, b"hello"), record(ALERT, 0, &[2, 40])].concat(),
+            [record(APPLICATION_DATA, 1, b"x"), vec![1]].concat(),
+        ] {
+            assert!(!protection.admits(&datagram), "{datagram:?}");
+        }
+    }
+
+    #[test]
+    fn srtp_has_a_length() {
+        let protection = Protection::default();
+        let of_length = |second: u8, length: usize| {
+            let mut datagram = vec![0; length];
+            [0x80, second][..length.min(2)]
+                .iter()
+                .zip(&mut datagram)
+                .for_each(|(from, to)| *to = *from);
+            datagram
+        };
+        for (second, least) in [(96, 12), (201, 22), (192, 22), (223, 22), (191, 12)] {
+            for length in 1..30 {
+                let admits = protection.admits(&of_length(second, length));
+                assert_eq!(admits, length >= least, "{second} {length}");
+            }
+        }
+        assert!(protection.admits(&[]));
+        assert!(protection.admits(&[0]));
+    }
+
+    #[test]
+    fn a_peer_that_missed_the_last_flight_is_heard_for_a_while() {
+        let protection = established();
+        let flight = [
+            record(HANDSHAKE, 0, b"key"),
+            record(CHANGE_CIPHER_SPEC, 0, &[1]),
+            record(HANDSHAKE, 1, b"finished"),
+        ]
+        .concat();
+        for _ in 0..LATE_FLIGHTS {
+            assert!(protection.admits(&flight));
+        }
+        assert!(!protection.admits(&flight));
+        assert!(protection.admits(&record(APPLICATION_DATA, 1, b"data")));
+        assert!(protection.admits(&record(ALERT, 1, b"sealed")));
+    }
+}
