@@ -4,7 +4,7 @@
 #
 #   bash tests/downstream/run.sh
 #
-# stock     perpacket on webrtc-rs as published
+# stock     the mux on webrtc-rs as published
 # patched   with the feature custom-net and the patch; by path onto a lock file that was made
 #           without the patch, and by git onto the one line that the README tells to write
 # and that the feature without the patch stops the compiler, with a message that says what it is.

@@ -25,7 +25,7 @@ use crate::{
 ///
 /// To the stack above it a datagram that cannot go out looks like one that the network lost, because
 /// webrtc-rs closes every data channel at the first error of a send, and stops reading at the first
-/// error of a receive. Counters and [`Event`]s say what happened.
+/// error of a receive. Counters and [`Event`](crate::Event)s say what happened.
 ///
 /// # What it does not hand on
 ///
@@ -205,7 +205,7 @@ impl Conn for CustomConn {
         self.send_to(datagram, remote).await
     }
 
-    /// Always succeeds: what could not go out is counted, and reported as an [`Event`].
+    /// Always succeeds: what could not go out is counted, and reported as an [`Event`](crate::Event).
     async fn send_to(&self, datagram: &[u8], target: SocketAddr) -> webrtc_util::Result<usize> {
         self.guard.sending(datagram, target);
         self.transmit(datagram, target).await;

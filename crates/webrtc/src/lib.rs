@@ -1,15 +1,27 @@
 //! Per-packet IP options under webrtc-rs peer connections whose code does not change.
 //!
-//! [`CustomNet`] makes the sockets of ICE. Each of them, a [`CustomConn`], tells STUN from DTLS from
-//! SRTP ([`classify`]), asks the [`Policy`] what the IP header of this datagram is to say, sends it
-//! so, and counts.
+//! Every datagram on its way out is told apart ([`classify`]: STUN, DTLS, SRTP, SRTCP, TURN and what
+//! it wraps), gets what the [`Policy`] has for it at that moment, and is counted. What goes wrong is
+//! counted too, and reported as an [`Event`]; to webrtc-rs it looks like a loss.
 //!
-//! # With the fork, and without
+//! # Two ways in
 //!
-//! webrtc-rs has no way in for sockets of one's own but an enum that is closed, so the feature
-//! `custom-net` needs the fork of `webrtc-util`: one `[patch.crates-io]` line in the root
-//! `Cargo.toml` of whoever builds the program. All else is there on stock webrtc-rs: a
-//! [`CustomConn`] serves as the socket of its `UDPMuxDefault`.
+//! - [`CustomMux`]: one UDP port for all peer connections, as most servers want it. It works on stock
+//!   webrtc-rs, as its `UDPMux`.
+//! - [`CustomNet`]: a socket for each candidate, each of them a [`CustomConn`], server-reflexive and
+//!   relayed ones included. webrtc-rs has no way in for these but an enum that is closed, so its
+//!   `install` stands behind the feature `custom-net`, which needs the fork of `webrtc-util`: one
+//!   `[patch.crates-io]` line in the root `Cargo.toml` of whoever builds the program.
+//!
+//! Both take their options from a [`CustomNet`], which holds the policy, the [`Session`]s and the
+//! counters.
+//!
+//! # What a peer connection is spared
+//!
+//! Both ways keep from webrtc-rs 0.17 what it does not survive: errors of a send or a receive; for a
+//! relayed candidate whatever does not come from its TURN server; DTLS and SRTCP that the peer cannot
+//! have sent ([`DropCause::Unprotected`]). The mux gives an address only to the peer connection that
+//! has proved it.
 //!
 //! # See also
 //!

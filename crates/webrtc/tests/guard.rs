@@ -1,4 +1,5 @@
 //! What a socket hands on while it waits for one server's answer.
+#![expect(clippy::unwrap_used, reason = "these are tests")]
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -103,10 +104,10 @@ async fn a_lost_request_is_sent_again_and_only_its_answer_is_heard() {
     assert_eq!(net.snapshot().total.total().sent, 3);
 
     let mut buffer = [0; 1280];
-    let next = timeout(DEADLINE, conn.recv_from(&mut buffer))
+    let after = timeout(DEADLINE, conn.recv_from(&mut buffer))
         .await
         .unwrap();
-    assert_eq!(&buffer[..next.unwrap().0], b"from a peer");
+    assert_eq!(&buffer[..after.unwrap().0], b"from a peer");
     assert_eq!(dropped(&net, DropCause::Unexpected), 3);
 }
 

@@ -1,33 +1,25 @@
-//! Two peer connections on stock webrtc-rs, each with a mux over a socket that is perpacket's, over
-//! loopback: every packet of one of them arrives with the TTL that its session was given.
+//! A server with one UDP port and two clients, on stock webrtc-rs over loopback: every packet of the
+//! server arrives with the TTL that the client's session was given, and the port is one.
 
 use std::error::Error;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use perpacket_webrtc::udp::MessageOptions;
-use perpacket_webrtc::{CustomConn, CustomNet, PacketClass};
+use perpacket_webrtc::{CustomMux, CustomNet, PacketClass};
 use webrtc::api::APIBuilder;
 use webrtc::api::setting_engine::SettingEngine;
 use webrtc::ice::mdns::MulticastDnsMode;
-use webrtc::ice::udp_mux::{UDPMuxDefault, UDPMuxParams};
-use webrtc::ice::udp_network::UDPNetwork;
 use webrtc::peer_connection::RTCPeerConnection;
 use webrtc::peer_connection::configuration::RTCConfiguration;
 use webrtc_util::vnet::net::Net;
 
-const TTL: u8 = 42;
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// What is new is whose socket the mux gets.
-async fn peer(net: &CustomNet, name: &str) -> Result<Arc<RTCPeerConnection>, Box<dyn Error>> {
+/// What is new is the one line with `mux`.
+async fn peer(net: &CustomNet, mux: &CustomMux, name: &str) -> Result<Arc<RTCPeerConnection>> {
     let mut settings = SettingEngine::default();
-    let socket = CustomConn::bind(&net.session(name).net(), "127.0.0.1:0".parse()?)?;
-    settings.set_udp_network(UDPNetwork::Muxed(UDPMuxDefault::new(UDPMuxParams::new(
-        socket,
-    ))));
-    settings.set_include_loopback_candidate(true);
-    settings.set_ip_filter(Box::new(|ip: IpAddr| ip == IpAddr::from([127, 0, 0, 1])));
+    mux.for_session(&net.session(name)).install(&mut settings);
     settings.set_ice_multicast_dns_mode(MulticastDnsMode::Disabled);
     let api = APIBuilder::new().with_setting_engine(settings).build();
     Ok(Arc::new(
@@ -36,12 +28,37 @@ async fn peer(net: &CustomNet, name: &str) -> Result<Arc<RTCPeerConnection>, Box
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<()> {
     let net = CustomNet::new();
-    let alice_session = net.session("alice");
-    alice_session.set_options(MessageOptions::default().with_ttl(TTL))?;
-    let (alice, bob) = (peer(&net, "alice").await?, peer(&net, "bob").await?);
+    let server = CustomMux::bind(&net, "127.0.0.1:0".parse()?)?;
+    for ttl in [41, 42] {
+        let client = CustomMux::bind(&net, "127.0.0.1:0".parse()?)?;
+        let (near, far) = (format!("client {ttl}"), format!("server {ttl}"));
+        // Held, so that what it counted is not forgotten when the connection is.
+        let (seen, set) = (net.session(&near), net.session(&far));
+        set.set_options(MessageOptions::default().with_ttl(ttl))?;
+        talk(
+            &peer(&net, &client, &near).await?,
+            &peer(&net, &server, &far).await?,
+        )
+        .await?;
+        let dtls = *seen.total().class(PacketClass::Dtls);
+        println!("TTL {:?} in {} datagrams", dtls.received_ttl, dtls.received);
+        if dtls.received_ttl != Some(ttl) {
+            return Err("the options did not reach the wire".into());
+        }
+    }
+    let muxed = server.snapshot();
+    println!("{muxed:?}");
+    if muxed.connections != 0 || muxed.addresses != 0 {
+        return Err("something is left behind".into());
+    }
+    server.close().await;
+    Ok(())
+}
 
+/// Connects the two, sends a message, and closes them.
+async fn talk(alice: &Arc<RTCPeerConnection>, bob: &Arc<RTCPeerConnection>) -> Result<()> {
     let (arrived, mut message) = tokio::sync::mpsc::channel(1);
     bob.on_data_channel(Box::new(move |channel| {
         let arrived = arrived.clone();
@@ -75,15 +92,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
 
     let text = tokio::time::timeout(Duration::from_secs(30), message.recv()).await?;
-    let seen = *net.session("bob").total().class(PacketClass::Dtls);
-    println!(
-        "{text:?}, TTL {:?} in {} DTLS datagrams",
-        seen.received_ttl, seen.received
-    );
-    alice.close().await?;
-    bob.close().await?;
-    if text.as_deref() != Some(b"hello") || seen.received_ttl != Some(TTL) {
-        return Err("the options did not reach the wire".into());
+    if text.as_deref() != Some(b"hello") {
+        return Err(format!("{text:?} arrived").into());
+    }
+    for connection in [alice, bob] {
+        // The second one says that it cannot tell the first, and is closed all the same.
+        let _ = connection.close().await;
     }
     Ok(())
 }
