@@ -62,9 +62,7 @@ impl MuxConn {
         }
         shared
             .routes
-            .at(peer, |binding| {
-                binding.map(|binding| (**binding.via.load(), binding.address))
-            })
+            .towards(peer)
             .or_else(|| Some((shared.via_towards(target)?, target)))
     }
 }

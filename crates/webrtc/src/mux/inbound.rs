@@ -49,8 +49,8 @@ pub(super) async fn count_errors(shared: Arc<Shared>, mut errors: IcmpErrors) {
         let Some(error) = error else { return };
         let port = shared
             .routes
-            .at(key(error.destination), |binding| {
-                binding.map(|binding| Arc::clone(&binding.flow.port))
+            .at(key(error.destination), |flow| {
+                flow.map(|flow| Arc::clone(&flow.port))
             })
             .unwrap_or_else(|| Arc::clone(&shared.port));
         port.complained(error);
@@ -65,8 +65,8 @@ impl Shared {
                 None => self.refused.count(Refused::Malformed),
             }
         } else {
-            self.routes.at(key(meta.source), |binding| match binding {
-                Some(binding) => self.deliver(&binding.flow, datagram, meta, false),
+            self.routes.at(key(meta.source), |flow| match flow {
+                Some(flow) => self.deliver(flow, datagram, meta, false),
                 None => self.refused.count(Refused::UnknownSource),
             });
         }
@@ -79,8 +79,8 @@ impl Shared {
         let via = self.via(socket, meta);
         match header.class {
             StunClass::Request => self.request(via, header, datagram, meta),
-            StunClass::Indication => self.routes.at(key(meta.source), |binding| match binding {
-                Some(binding) => self.deliver(&binding.flow, datagram, meta, false),
+            StunClass::Indication => self.routes.at(key(meta.source), |flow| match flow {
+                Some(flow) => self.deliver(flow, datagram, meta, false),
                 None => self.refused.count(Refused::UnknownSource),
             }),
             StunClass::SuccessResponse | StunClass::ErrorResponse => {
@@ -109,9 +109,7 @@ impl Shared {
                 self.bind(&flow, meta.source, via, Proof::Check { nominates });
                 false
             }
-            None => self.routes.at(source, |binding| {
-                !binding.is_some_and(|b| Arc::ptr_eq(&b.flow, &flow))
-            }),
+            None => !self.routes.belongs_to(source, &flow),
         };
         flow.checked(Check {
             source,
@@ -140,8 +138,8 @@ impl Shared {
                 // Whoever asked may have given up.
                 let _ = waiter.send(datagram.to_vec());
             }
-            None => self.routes.at(source, |binding| match binding {
-                Some(binding) => self.deliver(&binding.flow, datagram, meta, false),
+            None => self.routes.at(source, |flow| match flow {
+                Some(flow) => self.deliver(flow, datagram, meta, false),
                 None => self.refused.count(Refused::UnknownTransaction),
             }),
         }

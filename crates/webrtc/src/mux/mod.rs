@@ -201,8 +201,8 @@ pub struct MuxSnapshot {
 }
 
 impl CustomMuxBuilder {
-    /// Adds a socket. An unspecified address stands for all of its family that this host has; `[::]`
-    /// leaves IPv4 alone. Of several sockets all have one port; 0 takes one that is free.
+    /// Adds a socket. An unspecified address stands for all of its family that this host has, but for
+    /// link-local ones of IPv6; `[::]` leaves IPv4 alone. Of several sockets all have one port; 0 takes one that is free.
     #[must_use]
     pub fn bind(mut self, address: SocketAddr) -> Self {
         self.addresses.push(address);
@@ -527,8 +527,11 @@ impl CustomMux {
 }
 
 fn is_offered(locals: &[SocketAddr], family: AddressFamily, ip: IpAddr) -> bool {
+    // Without its scope, which a candidate cannot say, nobody can use a link-local address.
+    let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     let binds = |local: &SocketAddr| {
-        local.ip() == ip || local.ip().is_unspecified() && local.is_ipv4() == ip.is_ipv4()
+        let any = local.ip().is_unspecified() && local.is_ipv4() == ip.is_ipv4();
+        local.ip() == ip || any && !is_link_local
     };
     family.is_of(ip) && locals.iter().any(binds)
 }

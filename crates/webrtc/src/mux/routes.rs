@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -39,11 +39,12 @@ struct Entry {
 
 /// An address of a peer, and the flow that it belongs to.
 #[derive(Debug)]
-pub(super) struct Binding {
-    pub(super) flow: Arc<Flow>,
+struct Binding {
+    /// `None` once it is taken out of the map, which keeps for a while what was in it.
+    flow: ArcSwapOption<Flow>,
     /// As the kernel names it, with the scope of a link-local address.
-    pub(super) address: SocketAddr,
-    pub(super) via: ArcSwap<Via>,
+    address: SocketAddr,
+    via: ArcSwap<Via>,
     /// When a check or an answer last proved it, in milliseconds since the mux began.
     proved: AtomicU64,
     /// When an answer last proved it, or [`NEVER`].
@@ -93,9 +94,16 @@ impl Binding {
         }
     }
 
+    fn is_of(&self, flow: &Arc<Flow>) -> bool {
+        let owner = self.flow.load();
+        owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, flow))
+    }
+
     fn yields_to(&self, flow: &Flow, now: u64, proof: Proof) -> bool {
         let recent = |at: u64| at != NEVER && now.saturating_sub(at) < millis(CONSENT);
-        let of_one_session = match (&self.flow.port.session, &flow.port.session) {
+        let owner = self.flow.load();
+        let Some(owner) = &*owner else { return true };
+        let of_one_session = match (&owner.port.session, &flow.port.session) {
             (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
             _ => false,
         };
@@ -144,14 +152,27 @@ impl Routes {
             .map(|entry| Arc::clone(&entry.flow))
     }
 
-    /// Hands `f` the binding of an address.
+    /// Hands `f` the flow that an address belongs to.
     #[inline]
-    pub(super) fn at<R>(
-        &self,
-        address: SocketAddr,
-        f: impl FnOnce(Option<&Arc<Binding>>) -> R,
-    ) -> R {
-        f(self.addresses.pin().get(&address))
+    pub(super) fn at<R>(&self, address: SocketAddr, f: impl FnOnce(Option<&Arc<Flow>>) -> R) -> R {
+        let addresses = self.addresses.pin();
+        let flow = addresses.get(&address).map(|binding| binding.flow.load());
+        f(flow.as_ref().and_then(|flow| flow.as_ref()))
+    }
+
+    /// Whether an address belongs to that flow.
+    pub(super) fn belongs_to(&self, address: SocketAddr, flow: &Arc<Flow>) -> bool {
+        self.at(address, |owner| {
+            owner.is_some_and(|owner| Arc::ptr_eq(owner, flow))
+        })
+    }
+
+    /// From where to send to an address that something came from, and its full name.
+    #[inline]
+    pub(super) fn towards(&self, address: SocketAddr) -> Option<(Via, SocketAddr)> {
+        let addresses = self.addresses.pin();
+        let binding = addresses.get(&address)?;
+        Some((**binding.via.load(), binding.address))
     }
 
     /// Gives an address to a flow.
@@ -170,7 +191,7 @@ impl Routes {
         let now = self.now();
         let addresses = self.addresses.pin();
         if let Some(binding) = addresses.get(&key)
-            && Arc::ptr_eq(&binding.flow, flow)
+            && binding.is_of(flow)
         {
             binding.renew(now, via, proof);
             return Ok(());
@@ -186,14 +207,16 @@ impl Routes {
             return Ok(());
         }
         let binding = Arc::new(Binding {
-            flow: Arc::clone(flow),
+            flow: ArcSwapOption::new(Some(Arc::clone(flow))),
             address,
             via: ArcSwap::from_pointee(via),
             proved: now.into(),
             answered: AtomicU64::new(if proof == Proof::Answer { now } else { NEVER }),
         });
-        if let Some(loser) = addresses.insert(key, binding) {
-            lock(&loser.flow.addresses).retain(|address| *address != key);
+        if let Some(old) = addresses.insert(key, binding)
+            && let Some(loser) = old.flow.swap(None)
+        {
+            lock(&loser.addresses).retain(|address| *address != key);
         }
         let mut of_flow = lock(&flow.addresses);
         if of_flow.len() == ADDRESSES {
@@ -204,7 +227,7 @@ impl Routes {
             };
             let oldest = (0..of_flow.len()).min_by_key(|at| proved(&of_flow[*at]));
             if let Some(oldest) = oldest {
-                addresses.remove(&of_flow.swap_remove(oldest));
+                self.free(of_flow.swap_remove(oldest));
             }
         }
         of_flow.push(key);
@@ -233,9 +256,14 @@ impl Routes {
 
     fn forget_addresses(&self, flow: &Arc<Flow>) {
         flow.queue.close();
-        let addresses = self.addresses.pin();
         for address in std::mem::take(&mut *lock(&flow.addresses)) {
-            addresses.remove(&address);
+            self.free(address);
+        }
+    }
+
+    fn free(&self, address: SocketAddr) {
+        if let Some(binding) = self.addresses.pin().remove(&address) {
+            binding.flow.store(None);
         }
     }
 
@@ -320,7 +348,7 @@ mod tests {
             local: None,
         };
         let binding = Binding {
-            flow: owner,
+            flow: ArcSwapOption::new(Some(owner)),
             address: ([192, 0, 2, 1], 1).into(),
             via: ArcSwap::from_pointee(via),
             proved: AtomicU64::new(5_000),

@@ -172,6 +172,31 @@ async fn closing_before_the_first_read_has_no_effect() {
     assert_eq!(mux.snapshot().addresses, 0);
 }
 
+/// What was set for a session is gone with it, also on a mux where nothing happens any more.
+#[tokio::test]
+async fn a_session_that_ends_is_forgotten() {
+    let net = CustomNet::new();
+    let mux = CustomMux::bind(&net, address("127.0.0.1:0")).expect("a mux");
+    let agent = Agent::new(&mux.for_session(&net.session("alice")), "alice").await;
+    let peer = Peer::new(mux.local_addrs()[0]).await;
+    peer.send(&check("alice", PASSWORD)).await;
+    agent.grant().await;
+    peer.recv().await;
+    assert_eq!(net.snapshot().sessions.len(), 1);
+    drop(agent);
+    assert_eq!(net.snapshot().sessions.len(), 0);
+    assert_eq!(net.snapshot().conns.len(), 1, "the mux's own");
+}
+
+#[tokio::test]
+async fn a_wildcard_offers_what_a_candidate_can_name() {
+    let net = CustomNet::new();
+    let mux = CustomMux::bind(&net, address("[::]:0")).expect("a mux");
+    let offers = |ip: &str| mux.offers(ip.parse().expect("an address"));
+    assert!(offers("2001:db8::1") && offers("fd00::1"));
+    assert!(!offers("fe80::1") && !offers("10.0.0.1"));
+}
+
 #[tokio::test]
 async fn one_username_one_connection() {
     let net = CustomNet::new();
