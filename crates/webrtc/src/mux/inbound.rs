@@ -193,3 +193,45 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use webrtc::ice::udp_mux::UDPMux as _;
+
+    use super::*;
+    use crate::{CustomMux, CustomNet, mux::routes::Proof};
+
+    /// From the socket's buffer to that of ICE.
+    #[tokio::test]
+    async fn in_the_steady_state_nothing_is_allocated() {
+        let net = CustomNet::new();
+        let mux = CustomMux::bind(&net, ([127, 0, 0, 1], 0).into()).expect("a mux");
+        let mux = Arc::new(mux.for_session(&net.session("alice")));
+        let _conn = Arc::clone(&mux).get_conn("alice").await.expect("open");
+        let shared = mux.shared();
+        let flow = shared.routes.flow("alice").expect("there");
+
+        let socket = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
+        let itself = socket.local_addr();
+        let datagram = [[0x80; 1].as_slice(), &[96; 1199]].concat();
+        let sent = socket.send_to(&datagram, itself, &crate::udp::MessageOptions::NONE);
+        sent.await.expect("sent");
+        let mut buffer = [0; BUFFER];
+        let meta = socket.recv_from(&mut buffer).await.expect("received");
+        let via = Via {
+            socket: 0,
+            local: None,
+        };
+        shared.bind(&flow, itself, via, Proof::Answer);
+
+        let mut round = || {
+            for _ in 0..100 {
+                shared.dispatch(0, &datagram, &meta);
+                let popped = flow.queue.try_pop(&mut buffer);
+                assert!(matches!(popped, Ok(Some(_))));
+            }
+        };
+        round();
+        assert_eq!(allocation_counter::measure(round).count_total, 0);
+    }
+}

@@ -104,7 +104,7 @@ impl Queue {
         }
     }
 
-    fn try_pop(&self, buffer: &mut [u8]) -> Result<Option<Popped>, Closed> {
+    pub(super) fn try_pop(&self, buffer: &mut [u8]) -> Result<Option<Popped>, Closed> {
         let mut ring = self.lock();
         if ring.closed {
             return Err(Closed);
@@ -144,7 +144,8 @@ impl Queue {
     }
 }
 
-struct Closed;
+#[derive(Debug)]
+pub(super) struct Closed;
 
 #[cfg(test)]
 mod tests {
