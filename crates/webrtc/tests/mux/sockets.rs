@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use perpacket_webrtc::udp::{MessageOptions, RecvMeta};
+use perpacket_webrtc::udp::{MessageOptions, RecvMeta, Tos};
 use perpacket_webrtc::{AddressFamily, CustomMux, CustomNet, MuxError, PacketClass, Tap};
 use webrtc::ice::udp_mux::UDPMux as _;
 
@@ -267,7 +267,7 @@ async fn options_follow_the_session() {
     for agent in [&alice, &bob] {
         agent.send(&media(1), to).await;
         let meta = receiver.recv_from(&mut [0; 200]).await.expect("received");
-        seen.push((meta.ttl, meta.tos.map(|tos| tos.byte())));
+        seen.push((meta.ttl, meta.tos.map(Tos::byte)));
     }
     assert_eq!(seen, [(Some(33), Some(0xb8)), (Some(64), Some(0))]);
     assert_eq!(session.total().class(PacketClass::Srtp).sent, 1);

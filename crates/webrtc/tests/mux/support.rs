@@ -168,7 +168,6 @@ pub(crate) async fn refused(mux: &CustomMux, is_so: impl Fn(&RefusedCounters) ->
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    if waited.await.is_err() {
-        panic!("refused: {:?}", mux.snapshot().refused);
-    }
+    let waited = waited.await.is_ok();
+    assert!(waited, "refused: {:?}", mux.snapshot().refused);
 }
