@@ -19,11 +19,16 @@ use super::{
     control::{Context, Family},
     errors::{Errors, discard},
     receive,
-    refused::{Field, Refused},
-    sys::{ControlBuffer, get_option, receive_message, register, send_message, set_option},
+    refused::{Field, Refused, degrade, is_refusal},
+    sys::{
+        ControlBuffer, get_option, probe_message, receive_message, register, send_message,
+        set_option,
+    },
     twins::{Twins, new_socket, prepare_main, set_df_mode},
 };
-use crate::{Capabilities, DfMode, RecvMeta, Support, Tos, Transmit, socket::Config};
+use crate::{
+    Capabilities, DfMode, MessageOptions, RecvMeta, Support, Tos, Transmit, socket::Config,
+};
 
 /// How often a send is tried that fails with what may be the error of somebody else's datagram.
 const PENDING_ERRORS: usize = 4;
@@ -168,7 +173,7 @@ impl Socket {
     pub(crate) async fn send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
         loop {
             consume_budget().await;
-            let carrier = self.carrier(transmit);
+            let carrier = self.carrier(transmit)?;
             match self.send_by(carrier, transmit) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.writable(carrier).await?;
@@ -179,13 +184,13 @@ impl Socket {
     }
 
     pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
-        self.send_by(self.carrier(transmit), transmit)
+        self.send_by(self.carrier(transmit)?, transmit)
     }
 
     /// Which descriptor's DF mode fits the datagram. Where a twin cannot be made, main's mode is
     /// switched under a lock from then on.
     #[inline]
-    fn carrier(&self, transmit: &Transmit<'_>) -> Carrier<'_> {
+    fn carrier(&self, transmit: &Transmit<'_>) -> io::Result<Carrier<'_>> {
         let family = Family::of(transmit.destination);
         let mode = match (family, transmit.options.df_bit) {
             // IPv6 has a control message for it.
@@ -194,7 +199,7 @@ impl Socket {
             (Family::V4, Some(false)) => Some(self.df_off),
         };
         if self.locked.load(Ordering::Relaxed) {
-            return Carrier::Locked(mode.unwrap_or_else(|| self.df_mode()));
+            return Ok(Carrier::Locked(mode.unwrap_or_else(|| self.df_mode())));
         }
         // A twin on the IPv6 wildcard address sends from ::1, unless the message says otherwise.
         let unpinned = self.local.ip().is_unspecified()
@@ -203,14 +208,16 @@ impl Socket {
         let mode = match mode {
             Some(mode) => mode,
             None if self.errors.on() && !unpinned => self.df_mode(),
-            None => return Carrier::Main,
+            None => return Ok(Carrier::Main),
         };
         match self.twins.get(mode, self.main(), self.local) {
-            Ok(twin) => Carrier::Twin(twin),
+            Ok(twin) => Ok(Carrier::Twin(twin)),
+            // The own address has gone, for a while maybe: no socket can send from it now.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(error),
             Err(error) => {
                 self.locked.store(true, Ordering::SeqCst);
                 tracing::warn!(%error, local = %self.local, "no further socket for the DF bit: it is switched under a lock");
-                Carrier::Locked(mode)
+                Ok(Carrier::Locked(mode))
             }
         }
     }
@@ -309,7 +316,28 @@ impl Socket {
             &self.refused,
             context.present(&transmit.options),
             attempt,
+            |field| self.refuses(field, transmit),
         )
+    }
+
+    /// Whether the kernel refuses a datagram for the control message of this field alone. It says the
+    /// same of an IPv6 source that is not there.
+    fn refuses(&self, field: Field, transmit: &Transmit<'_>) -> bool {
+        let context = Context {
+            family: Family::of(transmit.destination),
+            socket_tos: Tos::from_byte(self.default_tos.load(Ordering::Relaxed)),
+            without: !field.bit(),
+            unpin_source: false,
+        };
+        let options = MessageOptions {
+            source: None,
+            ..transmit.options
+        };
+        let probe = Transmit::new(&[], transmit.destination).with_options(options);
+        let destination = SockAddr::from(self.in_own_family(transmit.destination));
+        let control = context.encode(&probe);
+        probe_message(self.main().as_fd(), &destination, control.as_bytes())
+            .is_err_and(|error| is_refusal(&error))
     }
 
     /// On an IPv6 socket an IPv4 destination is written in v4-mapped form, and the other way round.
@@ -469,118 +497,43 @@ fn is_pending(error: &io::Error) -> bool {
     )
 }
 
-/// What kernels say that do not know a control message: `EINVAL` mostly, `EIO` from some Androids.
-fn is_refusal(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO))
-}
-
-/// Sends the same datagram again without one of the fields, then without any, and remembers which
-/// one it was.
-fn degrade(
-    error: io::Error,
-    refused: &Refused,
-    present: impl Iterator<Item = Field>,
-    mut attempt: impl FnMut(u8) -> io::Result<usize>,
-) -> io::Result<usize> {
-    let known = refused.bits();
-    match attempt(known) {
-        Err(again) if is_refusal(&again) => {}
-        // It was about something else, and is over.
-        result => return result,
-    }
-    let mut all = known;
-    for field in present {
-        all |= field.bit();
-        match attempt(known | field.bit()) {
-            Err(again) if is_refusal(&again) => {}
-            result => {
-                if result.is_ok() {
-                    refused.mark(field);
-                }
-                return result;
-            }
-        }
-    }
-    if all == known {
-        return Err(error);
-    }
-    let sent = attempt(all)?;
-    for field in Field::ALL
-        .into_iter()
-        .filter(|field| all & !known & field.bit() != 0)
-    {
-        refused.mark(field);
-    }
-    Ok(sent)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use super::*;
 
-    /// A kernel that knows only some of the control messages, and counts what went out.
-    fn kernel(known: &'static [Field], sent: &mut Vec<u8>) -> impl FnMut(u8) -> io::Result<usize> {
-        move |without| {
-            let unknown = Field::ALL
-                .into_iter()
-                .filter(|field| !known.contains(field));
-            if unknown.clone().any(|field| without & field.bit() == 0) {
-                return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    #[tokio::test]
+    async fn what_the_kernel_refuses_is_found_without_a_datagram() {
+        for local in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+            let socket = Socket::bind(&Config {
+                address: local.parse().expect("an address"),
+                only_v6: false,
+                timestamps: false,
+                df_on: DfMode::Probe,
+                df_off: DfMode::Omit,
+                recv_buffer: None,
+                send_buffer: None,
+            })
+            .expect("bound");
+            let mut to = socket.local_addr();
+            to.set_ip(if to.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                Ipv6Addr::LOCALHOST.into()
+            });
+            let good = MessageOptions::NONE.with_ttl(9).with_tos(8);
+            let transmit = Transmit::new(b"x", to).with_options(good);
+            assert!(!socket.refuses(Field::Ttl, &transmit), "{local}");
+            assert!(!socket.refuses(Field::Tos, &transmit), "{local}");
+            let error = socket.try_recv(&mut [0; 9]).expect_err("nothing was sent");
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            if to.is_ipv4() {
+                // Out of the kernel's range, so it stands for a message that it does not know.
+                let bad = Transmit::new(b"x", to).with_options(good.with_ttl(0));
+                assert!(socket.refuses(Field::Ttl, &bad), "{local}");
+                assert!(!socket.refuses(Field::Tos, &bad), "{local}");
             }
-            sent.push(without);
-            Ok(1)
         }
-    }
-
-    fn einval() -> io::Error {
-        io::Error::from_raw_os_error(libc::EINVAL)
-    }
-
-    #[test]
-    fn one_refused_field_is_found_and_the_datagram_goes_out_once() {
-        let refused = Refused::default();
-        let mut sent = Vec::new();
-        let known = &[Field::Ttl, Field::DontFragment, Field::FlowLabel];
-        let attempt = kernel(known, &mut sent);
-        degrade(einval(), &refused, Field::ALL.into_iter(), attempt).expect("sent");
-        assert_eq!(
-            (refused.bits(), sent),
-            (Field::Tos.bit(), vec![Field::Tos.bit()])
-        );
-    }
-
-    #[test]
-    fn where_several_are_refused_it_goes_out_without_any() {
-        let refused = Refused::default();
-        let mut sent = Vec::new();
-        let attempt = kernel(&[Field::DontFragment, Field::FlowLabel], &mut sent);
-        degrade(
-            einval(),
-            &refused,
-            [Field::Ttl, Field::Tos].into_iter(),
-            attempt,
-        )
-        .expect("sent");
-        assert_eq!(
-            (refused.bits(), sent.len()),
-            (Field::Ttl.bit() | Field::Tos.bit(), 1)
-        );
-    }
-
-    #[test]
-    fn a_datagram_that_cannot_go_keeps_its_error_and_marks_nothing() {
-        let refused = Refused::default();
-        let result = degrade(einval(), &refused, [Field::Ttl].into_iter(), |_| {
-            Err(einval())
-        });
-        assert_eq!(
-            result.expect_err("refused").raw_os_error(),
-            Some(libc::EINVAL)
-        );
-        let result = degrade(einval(), &refused, std::iter::empty(), |_| Err(einval()));
-        assert!(result.is_err(), "nothing to leave out");
-        // An error of something else is over by the time of the next try.
-        degrade(einval(), &refused, [Field::Ttl].into_iter(), |_| Ok(1)).expect("sent");
-        assert_eq!(refused.bits(), 0);
     }
 }

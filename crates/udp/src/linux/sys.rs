@@ -61,6 +61,30 @@ pub(super) fn send_message(
     destination: &SockAddr,
     control: &[u8],
 ) -> io::Result<usize> {
+    send_with(fd, contents, destination, control, 0)
+}
+
+/// `MSG_PROBE` of `linux/socket.h`, which libc leaves out.
+const MSG_PROBE: i32 = 0x10;
+
+/// What `sendmsg(2)` would say of these control messages, but nothing is sent: the kernel reads them,
+/// looks for a route, and stops there (`udp_sendmsg` and `udpv6_sendmsg` of
+/// Linux).
+pub(super) fn probe_message(
+    fd: BorrowedFd<'_>,
+    destination: &SockAddr,
+    control: &[u8],
+) -> io::Result<usize> {
+    send_with(fd, &[], destination, control, MSG_PROBE | libc::MSG_CONFIRM)
+}
+
+fn send_with(
+    fd: BorrowedFd<'_>,
+    contents: &[u8],
+    destination: &SockAddr,
+    control: &[u8],
+    flags: i32,
+) -> io::Result<usize> {
     let mut part = libc::iovec {
         iov_base: contents.as_ptr().cast_mut().cast(),
         iov_len: contents.len(),
@@ -81,7 +105,7 @@ pub(super) fn send_message(
         libc::sendmsg(
             fd.as_raw_fd(),
             &raw const header,
-            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | flags,
         )
     })
 }

@@ -1,5 +1,6 @@
 //! `perpacket-udp` on the wire.
 
+mod address;
 mod exact;
 mod header;
 mod icmp;
@@ -64,6 +65,12 @@ fn main() -> ExitCode {
         (
             "truncation_and_cancellation",
             receive::truncation_and_cancellation,
+        ),
+        ("a_flapping_source_v4", address::a_flapping_source_v4),
+        ("a_flapping_source_v6", address::a_flapping_source_v6),
+        (
+            "df_bit_first_needed_without_address",
+            address::df_bit_first_needed_without_address,
         ),
     ])
 }
