@@ -1,41 +1,30 @@
 //! What the own host and the network do to a data channel that must survive it: everything that was sent arrives, in
 //! order, once the fault ends, and the counters and events name the cause.
 
-mod support {
-    pub(crate) mod connection;
-    pub(crate) mod peer;
-}
+mod support;
 
 use std::net::IpAddr;
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bytes::BytesMut;
-use perpacket_lab::{Chain, Node, NodeRuntime, Sniffer, Test, require_program, until};
+use perpacket_lab::{Node, Sniffer, Test, require_program, until};
 use perpacket_udp::{IcmpErrorKind, MessageOptions};
 use perpacket_webrtc::{CustomNet, DropCause, Event, PacketClass, PeerCounters, Session};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::sync::broadcast::error::TryRecvError;
 use webrtc::data_channel::data_channel_state::RTCDataChannelState;
-use webrtc::peer_connection::peer_connection_state::RTCPeerConnectionState;
 
 use support::connection::DEADLINE;
-use support::peer::{Peer, Task, connect};
+use support::hosts::{Family, Hosts, Side};
+use support::numbers::Numbers;
+use support::peer::{Peer, connect};
 
 /// How long a fault lasts at least, so that SCTP has to send again while it does.
 const A_WHILE: Duration = Duration::from_secs(1);
 
 /// How many datagrams a fault costs at least.
 const SEVERAL: u64 = 3;
-
-/// How often a number is sent.
-const PACE: Duration = Duration::from_millis(5);
-
-/// The length of a message: in a datagram of more than 600 bytes, and less than any MTU here.
-const MESSAGE: usize = 1000;
 
 const DROP_OUTPUT: &str = "table inet fault {
     chain c { type filter hook output priority 0; meta l4proto udp drop; }
@@ -64,77 +53,56 @@ fn main() -> ExitCode {
     perpacket_lab::main(tests)
 }
 
-#[derive(Clone, Copy)]
-enum Family {
-    V4,
-    V6,
-}
-
 /// A data channel from the left host over a router to the right one, on which numbers are sent.
 struct Scene {
-    chain: Chain,
-    left_address: IpAddr,
-    net: CustomNet,
+    hosts: Hosts,
     session: Session,
     left: Peer,
     right: Peer,
     numbers: Numbers,
-    arrived: u32,
-}
-
-/// Sends 0, 1, 2 and so on.
-struct Numbers {
-    task: Task<Result<()>>,
-    sent: Arc<AtomicU32>,
-    enough: Arc<AtomicBool>,
 }
 
 impl Scene {
     fn new(family: Family) -> Result<Self> {
-        Self::with(family, |runtime, address, session| {
-            Peer::new(runtime, address, session)
-        })
+        Self::with(family, |side| side.peer("left"))
     }
 
-    fn with(
-        family: Family,
-        sender: impl FnOnce(&Arc<NodeRuntime>, IpAddr, &Session) -> Result<Peer>,
-    ) -> Result<Self> {
-        let chain = Chain::new(1, 1500)?;
-        let (left_address, right_address) = chain.pairs()[family as usize];
-        let net = CustomNet::builder().icmp_errors(true).build();
-        let session = net.session("left");
-        let mut left = sender(&Arc::new(chain.left.runtime()?), left_address, &session)?;
-        let other = CustomNet::new().session("right");
-        let mut right = Peer::new(&Arc::new(chain.right.runtime()?), right_address, &other)?;
+    fn with(family: Family, sender: impl FnOnce(&Side) -> Result<Peer>) -> Result<Self> {
+        let left_net = CustomNet::builder().icmp_errors(true).build();
+        let hosts = Hosts::with(family, [left_net, CustomNet::new()])?;
+        let sessions = [
+            hosts.sides[0].net.session("left"),
+            hosts.sides[1].net.session("right"),
+        ];
+        let mut left = sender(&hosts.sides[0])?;
+        let mut right = hosts.sides[1].peer("right")?;
         connect(&mut left, &mut right).with_context(|| {
-            let stun = [&session, &other].map(|session| *session.total().class(PacketClass::Stun));
+            let stun = sessions
+                .each_ref()
+                .map(|session| *session.total().class(PacketClass::Stun));
             format!("STUN on the left and on the right: {stun:?}")
         })?;
-        let numbers = Numbers::send(&left);
-        let mut scene = Self {
-            chain,
-            left_address,
-            net,
+        let mut numbers = Numbers::send(&left);
+        numbers.go_on(&mut right)?;
+        let [session, _] = sessions;
+        Ok(Self {
+            hosts,
             session,
             left,
             right,
             numbers,
-            arrived: 0,
-        };
-        scene.receive_until(20)?;
-        Ok(scene)
+        })
     }
 
     /// Lets the fault happen until the counters show it, ends it, and sees that everything arrives.
     fn survives(
-        mut self,
+        self,
         begin: impl FnOnce(&Self) -> Result<()>,
         end: impl FnOnce(&Self) -> Result<()>,
         shows: impl Fn(&PeerCounters) -> bool,
         names: impl Fn(&Event) -> bool,
     ) -> Result<()> {
-        let mut events = self.net.events();
+        let mut events = self.net().events();
         ensure!(!shows(&self.session.total()), "before the fault");
         let start = Instant::now();
         begin(&self)?;
@@ -150,81 +118,29 @@ impl Scene {
                         Err(_) => break,
                     }
                 }
-                let shows = shows(&self.session.total()) && shows(&self.net.snapshot().total);
+                let shows = shows(&self.session.total()) && shows(&self.net().snapshot().total);
                 Ok((start.elapsed() >= A_WHILE && reported && shows).then_some(()))
             },
         );
         outcome.with_context(|| format!("event: {reported}, {:?}", self.session.total()))?;
         end(&self)?;
-        self.everything_arrives()
+        let Self {
+            hosts: _hosts,
+            left,
+            mut right,
+            numbers,
+            ..
+        } = self;
+        numbers.all_arrive(&left, &mut right)
     }
 
-    /// Goes on sending for a bit, and receives all that was sent.
-    fn everything_arrives(&mut self) -> Result<()> {
-        self.receive_until(self.numbers.sent.load(Ordering::SeqCst) + 20)?;
-        self.numbers.enough.store(true, Ordering::SeqCst);
-        self.left.block_on(&mut self.numbers.task.0)??;
-        self.receive_until(self.numbers.sent.load(Ordering::SeqCst))?;
-        for peer in [&self.left, &self.right] {
-            ensure!(peer.channel.get().ready_state() == RTCDataChannelState::Open);
-            ensure!(peer.connection.connection_state() == RTCPeerConnectionState::Connected);
-        }
-        Ok(())
-    }
-
-    /// Receives the numbers below this one, each after the one before.
-    fn receive_until(&mut self, number: u32) -> Result<()> {
-        let Peer {
-            channel, runtime, ..
-        } = &mut self.right;
-        let expected = self.arrived..number;
-        runtime.block_on(async {
-            for expected in expected {
-                let message = channel.message().await?;
-                let got = message.first_chunk().copied().map(u32::from_be_bytes);
-                ensure!(got == Some(expected), "{got:?} instead of {expected}");
-            }
-            Ok(())
-        })?;
-        self.arrived = self.arrived.max(number);
-        Ok(())
+    fn net(&self) -> &CustomNet {
+        &self.hosts.sides[0].net
     }
 
     fn sender(&self) -> (&Node, &str) {
-        (&self.chain.left, &self.chain.links[0].a)
-    }
-
-    /// The sender's default route: its destination and its gateway.
-    fn default_route(&self) -> (&'static str, IpAddr) {
-        let (v4, v6) = self.chain.router_seen_from_left(1);
-        match self.left_address {
-            IpAddr::V4(_) => ("0.0.0.0/0", v4),
-            IpAddr::V6(_) => ("::/0", v6),
-        }
-    }
-}
-
-impl Numbers {
-    fn send(from: &Peer) -> Self {
-        let channel = Arc::clone(from.channel.get());
-        let sent = Arc::new(AtomicU32::new(0));
-        let enough = Arc::new(AtomicBool::new(false));
-        let (counter, stop) = (Arc::clone(&sent), Arc::clone(&enough));
-        let task = from.spawn(async move {
-            let mut pace = tokio::time::interval(PACE);
-            for number in 0u32.. {
-                if stop.load(Ordering::SeqCst) {
-                    break;
-                }
-                pace.tick().await;
-                let mut message = BytesMut::zeroed(MESSAGE);
-                message[..4].copy_from_slice(&number.to_be_bytes());
-                channel.send(&message.freeze()).await?;
-                counter.store(number + 1, Ordering::SeqCst);
-            }
-            Ok(())
-        });
-        Self { task, sent, enough }
+        let side = &self.hosts.sides[0];
+        (&side.node, &side.interface)
     }
 }
 
@@ -251,7 +167,7 @@ fn icmp_event(kind: IcmpErrorKind, offender: IpAddr) -> impl Fn(&Event) -> bool 
 fn mtu_lowered() -> Result<()> {
     let scene = Scene::new(Family::V4)?;
     scene
-        .net
+        .net()
         .policy()
         .set_default_options(MessageOptions::NONE.with_df_bit(true))?;
     let set_mtu = |mtu| {
@@ -271,8 +187,8 @@ fn mtu_lowered() -> Result<()> {
 /// `EPERM`.
 fn filter(family: Family) -> Result<()> {
     Scene::new(family)?.survives(
-        |scene| Ok(scene.chain.left.nft(DROP_OUTPUT)?),
-        |scene| Ok(scene.chain.left.nft(DELETE)?),
+        |scene| Ok(scene.hosts.sides[0].node.nft(DROP_OUTPUT)?),
+        |scene| Ok(scene.hosts.sides[0].node.nft(DELETE)?),
         dropped_for(DropCause::NotPermitted),
         drop_event(DropCause::NotPermitted),
     )
@@ -281,11 +197,11 @@ fn filter(family: Family) -> Result<()> {
 /// `ENETUNREACH`.
 fn route_removed(family: Family) -> Result<()> {
     Scene::new(family)?.survives(
-        |scene| Ok(scene.chain.left.route_del(scene.default_route().0)?),
         |scene| {
-            let (destination, gateway) = scene.default_route();
-            Ok(scene.chain.left.route(destination, &gateway.to_string())?)
+            let side = &scene.hosts.sides[0];
+            Ok(side.node.route_del(side.everywhere())?)
         },
+        |scene| scene.hosts.sides[0].restore_default_route(),
         dropped_for(DropCause::Unreachable),
         drop_event(DropCause::Unreachable),
     )
@@ -314,10 +230,10 @@ fn queue_full(family: Family) -> Result<()> {
 /// Nothing that is sent gets through, and the far host says so of each datagram.
 fn port_unreachable(family: Family) -> Result<()> {
     let scene = Scene::new(family)?;
-    let far = scene.chain.pairs()[family as usize].1;
+    let far = scene.hosts.sides[1].address;
     scene.survives(
-        |scene| Ok(scene.chain.right.nft(REJECT_INPUT)?),
-        |scene| Ok(scene.chain.right.nft(DELETE)?),
+        |scene| Ok(scene.hosts.sides[1].node.nft(REJECT_INPUT)?),
+        |scene| Ok(scene.hosts.sides[1].node.nft(DELETE)?),
         |counters| counters.icmp.unreachable >= 10,
         icmp_event(IcmpErrorKind::PortUnreachable, far),
     )
@@ -327,18 +243,17 @@ fn port_unreachable(family: Family) -> Result<()> {
 fn forged_unreachable_storm() -> Result<()> {
     const STORM: u64 = 2000;
     let scene = Scene::new(Family::V4)?;
-    let far = scene.chain.right_v4();
+    let far = scene.hosts.sides[1].address;
     scene.survives(
         |scene| {
             let (node, interface) = scene.sender();
             let own = |packet: &perpacket_lab::Packet| {
-                packet.udp.is_some() && packet.source.ip() == scene.left_address
+                packet.udp.is_some() && packet.source.ip() == scene.hosts.sides[0].address
             };
             let datagram = Sniffer::on(node, interface)?.find(DEADLINE, own)?;
             let message = port_unreachable_for(&datagram.raw);
-            let socket = scene
-                .chain
-                .right
+            let socket = scene.hosts.sides[1]
+                .node
                 .run(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4)))?;
             let victim = SockAddr::from(datagram.source);
             let storm = || {
@@ -374,7 +289,7 @@ fn port_unreachable_for(datagram: &[u8]) -> Vec<u8> {
 
 fn ttl_too_short(family: Family) -> Result<()> {
     let scene = Scene::new(family)?;
-    let (_, router) = scene.default_route();
+    let router = scene.hosts.sides[0].gateway;
     scene.survives(
         |scene| {
             let short = MessageOptions::NONE.with_ttl(1);
@@ -391,10 +306,8 @@ fn ttl_too_short(family: Family) -> Result<()> {
 
 /// The same fault on webrtc-rs's own sockets closes the channel: what the other tests see is perpacket's doing.
 fn stock_does_not_survive() -> Result<()> {
-    let scene = Scene::with(Family::V4, |runtime, address, _| {
-        Peer::with(runtime, address, |_| {})
-    })?;
-    scene.chain.left.nft(DROP_OUTPUT)?;
+    let scene = Scene::with(Family::V4, |side| side.stock_peer_with(|_| {}))?;
+    scene.hosts.sides[0].node.nft(DROP_OUTPUT)?;
     let closed = || {
         let state = scene.left.channel.get().ready_state();
         Ok((state == RTCDataChannelState::Closed).then_some(()))

@@ -1,10 +1,29 @@
 #!/bin/sh
-# Installs what some tests need beyond Rust, on Debian or Ubuntu: nft, tc and ip.
+# Installs what some tests need beyond Rust, on Debian or Ubuntu: nft, tc, ip, and coturn as the
+# STUN and TURN server of the lab. The tests start a coturn of their own: the service that its
+# package brings is neither started nor enabled.
 set -eu
 [ "$(id -u)" = 0 ] && as_root= || as_root=sudo
-for program in nft tc ip unshare; do
-    PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || missing=yes
-done
-[ -n "${missing:-}" ] || exit 0
+missing() { ! PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null; }
+
+packages=
+missing nft && packages="$packages nftables"
+{ missing tc || missing ip; } && packages="$packages iproute2"
+missing unshare && packages="$packages util-linux"
+missing turnserver && packages="$packages coturn"
+[ -n "$packages" ] || exit 0
+
+# A policy that forbids it is Debian's way to keep a package from starting its service.
+policy=/usr/sbin/policy-rc.d
+if missing turnserver && [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+    $as_root chmod 755 "$policy"
+    trap '$as_root rm -f "$policy"' EXIT
+fi
+
+export DEBIAN_FRONTEND=noninteractive
 $as_root apt-get update -qq
-$as_root apt-get install -qq -y nftables iproute2 util-linux
+# shellcheck disable=SC2086
+$as_root apt-get install -qq -y $packages
+if missing systemctl; then exit 0; fi
+case $packages in *coturn*) $as_root systemctl disable --quiet coturn || true ;; esac

@@ -1,31 +1,23 @@
 //! Two hosts with a router between them, a peer connection on each, and what its datagrams' headers say on the wire.
 
-mod support {
-    pub(crate) mod connection;
-    pub(crate) mod media;
-    pub(crate) mod peer;
-    pub(crate) mod wire;
-}
+mod support;
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
-use perpacket_lab::{Chain, NodeRuntime, Packet, Sniffer, Test, until};
+use perpacket_lab::{Packet, Test, until};
 use perpacket_udp::{Dscp, Ecn, MessageOptions, Tos};
-use perpacket_webrtc::{CustomNet, PacketClass, Stream};
+use perpacket_webrtc::{PacketClass, Stream};
 
 use support::connection::DEADLINE;
+use support::hosts::{ENOUGH, Family, Hosts, Side, marking};
 use support::media::{OPUS, Tracks, VP8, send_everything, send_messages};
-use support::peer::{Peer, connect, negotiate};
+use support::peer::{connect, negotiate};
 use support::wire::{CLASSES, all_comply, arrived_as_sent, count, payload_type, sent_after, ssrc};
-
-/// How many datagrams of each kind make a phase.
-const ENOUGH: usize = 20;
 
 fn main() -> ExitCode {
     let tests: Vec<Test> = vec![
@@ -41,86 +33,10 @@ fn main() -> ExitCode {
     perpacket_lab::main(tests)
 }
 
-#[derive(Clone, Copy)]
-enum Family {
-    V4,
-    V6,
-}
-
-/// Host, router, host; a network of peer connections on each host.
-struct Scene {
-    chain: Chain,
-    sides: [Side; 2],
-}
-
-struct Side {
-    address: IpAddr,
-    runtime: Arc<NodeRuntime>,
-    net: CustomNet,
-    wire: Sniffer,
-}
-
-impl Scene {
-    fn new(family: Family) -> Result<Self> {
-        let chain = Chain::new(1, 1500)?;
-        let (left, right) = chain.pairs()[family as usize];
-        let side = |node, address, interface| {
-            anyhow::Ok(Side {
-                address,
-                runtime: Arc::new(perpacket_lab::Node::runtime(node)?),
-                net: CustomNet::new(),
-                wire: Sniffer::on(node, interface)?,
-            })
-        };
-        let sides = [
-            side(&chain.left, left, &chain.links[0].a)?,
-            side(&chain.right, right, &chain.links[1].b)?,
-        ];
-        Ok(Self { chain, sides })
-    }
-
-    fn peers(&self) -> Result<[Peer; 2]> {
-        let [left, right] = &self.sides;
-        Ok([left.peer("left")?, right.peer("right")?])
-    }
-
-    fn routers(&self) -> u8 {
-        u8::try_from(self.chain.routers.len()).expect("few")
-    }
-}
-
-impl Side {
-    fn peer(&self, session: &str) -> Result<Peer> {
-        Peer::new(&self.runtime, self.address, &self.net.session(session))
-    }
-
-    /// Waits until enough datagrams have been sent of each class that `wanted` has, since a moment.
-    fn wait_for(&mut self, wanted: &[PacketClass], since: SystemTime) -> Result<()> {
-        let address = self.address;
-        self.wire.wait_for(DEADLINE, |packets| {
-            let counts = count(sent_after(packets, address, since));
-            CLASSES
-                .iter()
-                .zip(counts)
-                .all(|(class, count)| count >= ENOUGH || !wanted.contains(class))
-        })?;
-        Ok(())
-    }
-}
-
-/// Options that no other side, phase or class has.
-fn marking(side: usize, phase: usize, class: PacketClass) -> MessageOptions {
-    let number = u8::try_from(phase * 16 + side * 8 + class.index()).expect("few");
-    MessageOptions::NONE
-        .with_ttl(100 + number)
-        .with_df_bit((phase + class.index()).is_multiple_of(2))
-        .with_tos((number << 2) | (number % 3))
-}
-
 fn every_class(family: Family) -> Result<()> {
-    let mut scene = Scene::new(family)?;
-    set_classes(&scene, 0)?;
-    let [mut left, mut right] = scene.peers()?;
+    let mut hosts = Hosts::new(family)?;
+    hosts.mark(0)?;
+    let [mut left, mut right] = hosts.peers()?;
     let tracks = [Tracks::add(&left)?, Tracks::add(&right)?];
     connect(&mut left, &mut right)?;
     let traffic = [
@@ -128,19 +44,19 @@ fn every_class(family: Family) -> Result<()> {
         send_everything(&right, &tracks[1]),
     ];
     let start = SystemTime::UNIX_EPOCH;
-    for side in &mut scene.sides {
+    for side in &mut hosts.sides {
         side.wait_for(&CLASSES, start)?;
     }
 
-    let first = set_classes(&scene, 1)?;
-    for side in &mut scene.sides {
+    let first = hosts.mark(1)?;
+    for side in &mut hosts.sides {
         side.wait_for(&CLASSES, first.1)?;
     }
 
-    let second = set_sessions(&scene)?;
-    let pair_before = pair(&mut scene.sides[0]);
+    let second = set_sessions(&hosts)?;
+    let pair_before = pair(&mut hosts.sides[0]);
     negotiate(&left, &right, true)?;
-    let [near, far] = &mut scene.sides;
+    let [near, far] = &mut hosts.sides;
     let fresh = |packet: &Packet| {
         let ends = HashSet::from([packet.source, packet.destination]);
         ends.is_disjoint(&pair_before)
@@ -156,11 +72,11 @@ fn every_class(family: Family) -> Result<()> {
     // What has arrived by now was sent before either capture ends.
     let end = SystemTime::now();
 
-    let routers = scene.routers();
-    let Scene {
+    let routers = hosts.routers();
+    let Hosts {
         chain: _chain,
         sides: [near, far],
-    } = scene;
+    } = hosts;
     let addresses = [near.address, far.address];
     let captures = [near.wire.stop()?, far.wire.stop()?];
     for (side, (capture, from)) in captures.iter().zip(addresses).enumerate() {
@@ -198,21 +114,9 @@ fn session_marking(side: usize) -> MessageOptions {
     }
 }
 
-/// Sets the options of every class on both sides; returns the moments before and after.
-fn set_classes(scene: &Scene, phase: usize) -> Result<(SystemTime, SystemTime)> {
+fn set_sessions(hosts: &Hosts) -> Result<(SystemTime, SystemTime)> {
     let before = SystemTime::now();
-    for (number, side) in scene.sides.iter().enumerate() {
-        for class in CLASSES {
-            side.net
-                .set_class_options(class, marking(number, phase, class))?;
-        }
-    }
-    Ok((before, SystemTime::now()))
-}
-
-fn set_sessions(scene: &Scene) -> Result<(SystemTime, SystemTime)> {
-    let before = SystemTime::now();
-    for (number, (side, name)) in scene.sides.iter().zip(["left", "right"]).enumerate() {
+    for (number, (side, name)) in hosts.sides.iter().zip(["left", "right"]).enumerate() {
         side.net
             .session(name)
             .set_options(session_marking(number))?;
@@ -232,12 +136,12 @@ fn pair(side: &mut Side) -> HashSet<SocketAddr> {
 type Streams<'a> = &'a [(Stream, MessageOptions)];
 
 fn streams(family: Family) -> Result<()> {
-    let mut scene = Scene::new(family)?;
-    let [mut left, mut right] = scene.peers()?;
+    let mut hosts = Hosts::new(family)?;
+    let [mut left, mut right] = hosts.peers()?;
     let tracks = [Tracks::add(&left)?, Tracks::add(&right)?];
     connect(&mut left, &mut right)?;
     let _traffic = send_everything(&left, &tracks[0]);
-    let side = &mut scene.sides[0];
+    let side = &mut hosts.sides[0];
     let from = side.address;
     let video = side.wire.find(DEADLINE, |packet| {
         packet.source.ip() == from && payload_type(packet) == Some(VP8)
@@ -299,17 +203,17 @@ fn streams(family: Family) -> Result<()> {
 type Step<'a> = &'a dyn Fn() -> Result<()>;
 
 fn levels(family: Family) -> Result<()> {
-    let mut scene = Scene::new(family)?;
+    let mut hosts = Hosts::new(family)?;
     // Two peer connections from the left host, with one policy.
-    let [mut one, mut far_one] = scene.peers()?;
+    let [mut one, mut far_one] = hosts.peers()?;
     connect(&mut one, &mut far_one)?;
-    let peer = scene.sides[1].net.snapshot().conns[0].local;
-    let mut two = scene.sides[0].peer("two")?;
-    let mut far_two = scene.sides[1].peer("far two")?;
+    let peer = hosts.sides[1].net.snapshot().conns[0].local;
+    let mut two = hosts.sides[0].peer("two")?;
+    let mut far_two = hosts.sides[1].peer("far two")?;
     connect(&mut two, &mut far_two)?;
     let _traffic = [send_messages(&one), send_messages(&two)];
 
-    let side = &mut scene.sides[0];
+    let side = &mut hosts.sides[0];
     let session = side.net.session("left");
     let net = side.net.clone();
     let ttl = |ttl| MessageOptions::NONE.with_ttl(ttl);
@@ -380,28 +284,28 @@ fn removed(was_there: bool) -> Result<()> {
 }
 
 fn received(family: Family) -> Result<()> {
-    let mut scene = Scene::new(family)?;
+    let mut hosts = Hosts::new(family)?;
     let codes = [Ecn::NotEct, Ecn::Ect0, Ecn::Ect1, Ecn::Ce];
     let options = |at: usize, class: PacketClass| marking(0, 0, class).with_ecn(codes[at]);
     for (at, class) in CLASSES.into_iter().enumerate() {
-        scene.sides[0]
+        hosts.sides[0]
             .net
             .set_class_options(class, options(at, class))?;
     }
-    let [mut left, mut right] = scene.peers()?;
+    let [mut left, mut right] = hosts.peers()?;
     let tracks = [Tracks::add(&left)?, Tracks::add(&right)?];
     connect(&mut left, &mut right)?;
     let traffic = send_everything(&left, &tracks[0]);
-    scene.sides[0].wait_for(&CLASSES, SystemTime::UNIX_EPOCH)?;
+    hosts.sides[0].wait_for(&CLASSES, SystemTime::UNIX_EPOCH)?;
     // Congestion begins: a class whose datagrams have come with two values.
     let congested = options(3, PacketClass::Srtp);
-    scene.sides[0]
+    hosts.sides[0]
         .net
         .set_class_options(PacketClass::Srtp, congested)?;
-    scene.sides[0].wait_for(&CLASSES, SystemTime::now())?;
+    hosts.sides[0].wait_for(&CLASSES, SystemTime::now())?;
     drop(traffic);
 
-    let [near, far] = &mut scene.sides;
+    let [near, far] = &mut hosts.sides;
     let (from, routers) = (near.address, 1);
     let mut seen = String::new();
     let agrees = until(

@@ -51,9 +51,13 @@ impl Tracks {
 }
 
 /// Sends audio, video, feedback and messages until what is returned is dropped.
-pub(crate) fn send_everything(peer: &Peer, tracks: &Tracks) -> Task<()> {
+pub(crate) fn send_everything(peer: &Peer, tracks: &Tracks) -> [Task<()>; 2] {
+    [send_media(peer, tracks), send_messages(peer)]
+}
+
+/// Sends audio, video and feedback until what is returned is dropped.
+pub(crate) fn send_media(peer: &Peer, tracks: &Tracks) -> Task<()> {
     let connection = Arc::clone(&peer.connection);
-    let channel = Arc::clone(peer.channel.get());
     let tracks = tracks.0.clone();
     peer.spawn(async move {
         let mut pace = tokio::time::interval(PACE);
@@ -75,7 +79,6 @@ pub(crate) fn send_everything(peer: &Peer, tracks: &Tracks) -> Task<()> {
             let _ = connection
                 .write_rtcp(&[Box::new(PictureLossIndication::default())])
                 .await;
-            let _ = channel.send(&Bytes::from_static(&[9; 300])).await;
         }
     })
 }
