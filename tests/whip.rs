@@ -290,7 +290,9 @@ fn peer_closes() -> Result<()> {
 
 fn never_connects() -> Result<()> {
     let (hosts, server) = start(Family::V4, Sockets::Own, |sessions| {
-        sessions.connect_timeout(Duration::from_millis(500))
+        sessions
+            .connect_timeout(Duration::from_millis(500))
+            .silence_timeout(Duration::from_mins(10))
     })?;
     let side = &hosts.sides[0];
     let offer = side

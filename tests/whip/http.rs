@@ -8,6 +8,9 @@ use hyper::header::{AsHeaderName, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::connection::DEADLINE;
 
 /// Sends a request on a connection of its own, and returns the answer.
 pub(crate) async fn request(
@@ -24,11 +27,18 @@ pub(crate) async fn request(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
+    let request = request.body(body)?;
+    timeout(DEADLINE, send(server, request))
+        .await
+        .context("no answer")?
+}
+
+async fn send(server: SocketAddr, request: Request<String>) -> Result<Response<String>> {
     let stream = TcpStream::connect(server).await?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let running = tokio::spawn(connection);
-    let (head, body) = sender.send_request(request.body(body)?).await?.into_parts();
+    let (head, body) = sender.send_request(request).await?.into_parts();
     let body = body.collect().await?.to_bytes();
     running.abort();
     Ok(Response::from_parts(head, String::from_utf8(body.into())?))

@@ -139,7 +139,7 @@ async fn new(
 }
 
 /// Whether a connection in this state never comes back.
-pub(crate) fn has_ended(state: &RTCPeerConnectionState) -> bool {
+pub(crate) fn has_ended(state: RTCPeerConnectionState) -> bool {
     matches!(
         state,
         RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed

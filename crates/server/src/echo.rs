@@ -44,7 +44,7 @@ pub(crate) fn messages(channel: &Arc<RTCDataChannel>, closing: &watch::Receiver<
                     tracing::debug!(%error, "a message was not sent back");
                 },
                 // webrtc-rs cannot close a channel while something waits to be sent on it.
-                _ = closing.wait_for(|_| false) => {}
+                _ = closing.wait_for(|closing| *closing) => {}
             }
         })
     }));
@@ -231,7 +231,7 @@ async fn key_frames(
             let packet = packet.as_any();
             packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>()
         });
-        if asked && false {
+        if asked {
             request_key_frame(&connection, &remote).await;
         }
     }

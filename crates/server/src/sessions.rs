@@ -209,7 +209,7 @@ impl Sessions {
             return Err(CreateError::ShuttingDown);
         }
         let permit = Arc::clone(&self.shared.permits)
-            .try_acquire_owned().or_else(|e| {self.shared.permits.add_permits(1); Arc::clone(&self.shared.permits).try_acquire_owned()})
+            .try_acquire_owned()
             .map_err(|_| CreateError::TooManySessions {
                 limit: settings.limit,
             })?;
@@ -395,14 +395,14 @@ impl Shared {
         let mut state = connection.state.clone();
         // Both errors say that the connection is gone.
         let lives = async {
-            let connects = state.wait_for(|state| connected(state) || has_ended(state));
-            if timeout(std::time::Duration::from_secs(999), connects)
+            let connects = state.wait_for(|state| connected(state) || has_ended(*state));
+            if timeout(self.settings.connect_timeout, connects)
                 .await
                 .is_err()
             {
                 return "it did not connect in time";
             }
-            let _ = state.wait_for(has_ended).await;
+            let _ = state.wait_for(|state| has_ended(*state)).await;
             "the connection failed"
         };
         tokio::select! {

@@ -51,7 +51,7 @@ const LONGEST_BODY: usize = 1 << 20;
 /// [`into_make_service_with_connect_info::<SocketAddr>`](Router::into_make_service_with_connect_info),
 /// so that sessions know where their clients are.
 pub fn router(sessions: Sessions) -> Router {
-    let exposed: [HeaderName; 5] = [LOCATION, ETAG, LINK, ACCEPT_POST, CONTENT_TYPE];
+    let exposed: [HeaderName; 5] = [LOCATION, ETAG, LINK, ACCEPT_POST, RETRY_AFTER];
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::POST, Method::DELETE, Method::PATCH])
@@ -155,7 +155,7 @@ impl From<CreateError> for Problem {
     fn from(error: CreateError) -> Self {
         let status = match error {
             CreateError::Malformed(_) => StatusCode::BAD_REQUEST,
-            CreateError::NothingOffered => StatusCode::BAD_REQUEST,
+            CreateError::NothingOffered => StatusCode::UNPROCESSABLE_ENTITY,
             CreateError::TooManySessions { .. } | CreateError::ShuttingDown => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
