@@ -60,9 +60,11 @@ fn main() -> ExitCode {
 /// Some of the stack's tasks end without a word.
 static PANICS: AtomicUsize = AtomicUsize::new(0);
 
+type Attack = fn(&mut Scene) -> Result<()>;
+
 fn sessions_survive(family: Family, knows: bool) -> Result<()> {
     let mut scene = Scene::new(family, knows)?;
-    let attacks: [(&str, fn(&mut Scene) -> Result<()>); 7] = [
+    let attacks: [(&str, Attack); 7] = [
         ("random bytes", random_bytes),
         ("STUN cut short", truncated_stun),
         ("STUN that lies", lying_stun),

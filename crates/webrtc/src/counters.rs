@@ -36,7 +36,8 @@ pub enum DropCause {
     NotPermitted,
     /// This host has no way there (`ENETUNREACH`, `EHOSTUNREACH`, `ENETDOWN`, `EHOSTDOWN`).
     Unreachable,
-    /// The options or the destination cannot be (`EINVAL`, `EADDRNOTAVAIL`, …).
+    /// The options or the destination cannot be (`EINVAL`, `EADDRNOTAVAIL`, …), or the IPv6 source is
+    /// not, or no longer, an address of this host.
     Invalid,
     /// The connection was closed.
     Closed,

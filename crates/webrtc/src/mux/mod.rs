@@ -12,6 +12,7 @@ mod routes;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -41,6 +42,11 @@ const QUEUE_BYTES: usize = 640 << 10;
 
 /// What the kernel is asked to hold for each socket. It may give less (`net.core.rmem_max`).
 const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// How often it is looked whether a datagram is still being sent on a mux that closes, and for how
+/// long: that keeps the sockets.
+const SEND_POLL: Duration = Duration::from_millis(1);
+const SEND_WAIT: Duration = Duration::from_secs(1);
 
 /// How many ports are tried until one is found that is free on all addresses.
 const PORT_TRIES: usize = 32;
@@ -481,12 +487,21 @@ impl CustomMux {
     /// Closes every peer connection's part of the mux, and the sockets: when it returns, the port is
     /// free. Closing again does nothing.
     pub async fn close(&self) {
+        let sockets = self.shared().sockets.load_full();
+        let sockets = sockets.map(|sockets| Arc::downgrade(&sockets));
         self.shared().shut();
         let tasks = std::mem::take(&mut *lock(&self.shared().tasks));
         for task in tasks {
             // An error says that the runtime is going down, and the task with it.
             let _ = task.await;
         }
+        let sent = async {
+            while sockets.as_ref().is_some_and(|s| s.strong_count() > 0) {
+                tokio::time::sleep(SEND_POLL).await;
+            }
+        };
+        // One that waits for room in a queue that does not move is not waited for.
+        let _ = tokio::time::timeout(SEND_WAIT, sent).await;
     }
 
     fn shared(&self) -> &Arc<Shared> {
