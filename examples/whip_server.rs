@@ -95,10 +95,9 @@ async fn run(args: Args) -> Result<()> {
         net.set_class_options(class, options)?;
     }
     let transport = match args.udp_port {
-        Some(port) => Transport::Mux {
-            mux: mux(&net, SocketAddr::new(args.bind, port), &args.stun).await?,
-            net: net.clone(),
-        },
+        Some(port) => {
+            Transport::Mux(mux(&net, SocketAddr::new(args.bind, port), &args.stun).await?)
+        }
         None => Transport::Net(net.clone()),
     };
     let sessions = Sessions::builder(transport)

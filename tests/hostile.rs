@@ -13,9 +13,12 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use etherparse::PacketBuilder;
-use perpacket_lab::{Chain, Test, until};
-use perpacket_webrtc::{ConnSnapshot, CustomMux, CustomNet, MuxSnapshot, SessionId};
+use perpacket_lab::{Chain, Node, Test, until};
+use perpacket_webrtc::{
+    ConnSnapshot, CustomMux, CustomNet, DropCause, MuxSnapshot, PacketClass, Session, SessionId,
+};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use webrtc::peer_connection::peer_connection_state::RTCPeerConnectionState;
 use webrtc::stun::agent::TransactionId;
 use webrtc::stun::attributes::{ATTR_USE_CANDIDATE, ATTR_USERNAME};
 use webrtc::stun::integrity::MessageIntegrity;
@@ -24,8 +27,9 @@ use webrtc::stun::textattrs::TextAttribute;
 
 use support::connection::DEADLINE;
 use support::hosts::Family::{self, V4, V6};
+use support::media::{Tracks, send_media};
 use support::numbers::Numbers;
-use support::peer::{Peer, connect};
+use support::peer::{Peer, connect, negotiate};
 
 /// How many datagrams there are of each kind.
 const MANY: usize = 5_000;
@@ -48,6 +52,8 @@ fn main() -> ExitCode {
             sessions_survive(V6, true)
         }),
         ("where_it_is_not_v4", || sessions_survive(V4, false)),
+        ("media_without_data_v4", || media_alone(V4)),
+        ("media_without_data_v6", || media_alone(V6)),
     ];
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
@@ -64,13 +70,14 @@ type Attack = fn(&mut Scene) -> Result<()>;
 
 fn sessions_survive(family: Family, knows: bool) -> Result<()> {
     let mut scene = Scene::new(family, knows)?;
-    let attacks: [(&str, Attack); 7] = [
+    let attacks: [(&str, Attack); 8] = [
         ("random bytes", random_bytes),
         ("STUN cut short", truncated_stun),
         ("STUN that lies", lying_stun),
         ("100,000 source ports", flood),
         ("a copied username", copied_username),
         ("in the name of the peer", spoofed),
+        ("media of many sources", sources),
         ("with a session of its own", takeover),
     ];
     for (name, attack) in attacks {
@@ -89,6 +96,71 @@ fn sessions_survive(family: Family, knows: bool) -> Result<()> {
     Ok(())
 }
 
+/// Most clients of a server send media, and open no data channel: their DTLS is silent after the handshake.
+fn media_alone(family: Family) -> Result<()> {
+    const ALERTS: u64 = 50;
+    let chain = Chain::new(1, 1500)?;
+    let (near, far) = chain.pairs()[family as usize];
+    let [left, right] = [&chain.left, &chain.right].map(|node| node.runtime().map(Arc::new));
+    let (left, right) = (left?, right?);
+    let (clients, servers) = (CustomNet::new(), CustomNet::new());
+    let mux = right.block_on(async { CustomMux::bind(&servers, (far, 0).into()) })?;
+    let [theirs, ours] = [clients.session("client"), servers.session("client")];
+    let client = Peer::new(&left, near, &theirs)?;
+    let server = Peer::with(&right, far, |settings| {
+        mux.for_session(&ours).install(settings);
+    })?;
+    let tracks = [Tracks::add(&client)?, Tracks::add(&server)?];
+    negotiate(&client, &server, false)?;
+    let _traffic = [
+        send_media(&client, &tracks[0]),
+        send_media(&server, &tracks[1]),
+    ];
+    let flows = || {
+        let before = [&theirs, &ours].map(|session| received(session, PacketClass::Srtp));
+        until(
+            DEADLINE,
+            || "media both ways".to_owned(),
+            || {
+                let now = [&theirs, &ours].map(|session| received(session, PacketClass::Srtp));
+                let more = now
+                    .iter()
+                    .zip(before)
+                    .all(|(now, before)| *now >= before + 20);
+                Ok(more.then_some(()))
+            },
+        )
+    };
+    flows()?;
+    let silent = received(&theirs, PacketClass::Dtls);
+    let neighbour = Neighbour::new(&chain.left, mux.local_addrs()[0])?;
+    let source = ours.peers().first().context("no peer")?.0;
+    let dropped = || ours.total().total().dropped_for(DropCause::Unprotected);
+    for sequence in 0..u8::try_from(ALERTS)? {
+        let close_notify = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 1, sequence, 0, 2, 1, 0];
+        neighbour.send(source, &close_notify)?;
+    }
+    until(
+        DEADLINE,
+        || format!("{ALERTS} alerts, not {}", dropped()),
+        || Ok((dropped() == ALERTS).then_some(())),
+    )?;
+    flows()?;
+    ensure!(
+        received(&theirs, PacketClass::Dtls) == silent,
+        "it was answered"
+    );
+    for peer in [&client, &server] {
+        let state = peer.connection.connection_state();
+        ensure!(state == RTCPeerConnectionState::Connected, "{state}");
+    }
+    Ok(())
+}
+
+fn received(session: &Session, class: PacketClass) -> u64 {
+    session.total().class(class).received
+}
+
 /// Two clients of one mux, one of which is hostile as well; numbers go to and from the other.
 struct Scene {
     mux: CustomMux,
@@ -97,6 +169,8 @@ struct Scene {
     /// Up and down.
     numbers: [Numbers; 2],
     neighbour: Neighbour,
+    /// The victim's, at the server.
+    session: Session,
     /// Where the victim's client sends from.
     address: SocketAddr,
     victims: Credentials,
@@ -162,14 +236,8 @@ impl Scene {
             numbers: [Numbers::send(&victim[0]), Numbers::send(&victim[1])],
             victims: Credentials::of(&victim)?,
             mallorys: Credentials::of(&mallory)?,
-            neighbour: Neighbour {
-                socket: chain.left.run(|| {
-                    let domain = Domain::for_address(target);
-                    Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))
-                })?,
-                target,
-                random: 1,
-            },
+            neighbour: Neighbour::new(&chain.left, target)?,
+            session: servers.session("victim"),
             mux,
             victim,
             mallory,
@@ -237,6 +305,18 @@ struct Neighbour {
 }
 
 impl Neighbour {
+    fn new(node: &Node, target: SocketAddr) -> Result<Self> {
+        let socket = node.run(|| {
+            let domain = Domain::for_address(target);
+            Socket::new(domain, Type::RAW, Some(Protocol::from(libc::IPPROTO_RAW)))
+        })?;
+        Ok(Self {
+            socket,
+            target,
+            random: 1,
+        })
+    }
+
     fn send(&self, source: SocketAddr, payload: &[u8]) -> Result<()> {
         let packet = match (source.ip(), self.target.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -405,6 +485,35 @@ fn spoofed(scene: &mut Scene) -> Result<()> {
     let mut answer = Message::new();
     answer.build(&[Box::new(BINDING_SUCCESS), Box::new(TransactionId::new())])?;
     scene.neighbour.send(address, &answer.raw)
+}
+
+/// Of each source of media that it hears of, webrtc-rs keeps something.
+fn sources(scene: &mut Scene) -> Result<()> {
+    const SOURCES: u32 = 20_000;
+    let memory = resident()?;
+    let media = |scene: &Scene| *scene.session.total().class(PacketClass::Srtp);
+    let dropped = |scene: &Scene| media(scene).dropped_for(DropCause::Unprotected);
+    let seen = |scene: &Scene| media(scene).received + dropped(scene);
+    let before = (seen(scene), dropped(scene));
+    for ssrc in 0..SOURCES {
+        let mut packet = [0x80; 100];
+        packet[1] = 96;
+        packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
+        scene.neighbour.send(scene.address, &packet)?;
+        if (ssrc + 1) % 200 == 0 {
+            let expected = before.0 + u64::from(ssrc + 1);
+            until(
+                DEADLINE,
+                || format!("{expected} packets, not {}", seen(scene)),
+                || Ok((seen(scene) >= expected).then_some(())),
+            )?;
+        }
+    }
+    let refused = dropped(scene) - before.1;
+    ensure!(refused > u64::from(SOURCES) / 2, "{refused} of {SOURCES}");
+    let grown = resident()?.saturating_sub(memory);
+    ensure!(grown < GROWTH, "memory grew by {grown} bytes");
+    Ok(())
 }
 
 /// Who has a session of its own can make checks that are right, and send them in any name.

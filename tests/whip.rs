@@ -106,6 +106,9 @@ fn errors() -> Result<()> {
         lines.filter(|line| !line.starts_with(attribute)).collect()
     };
     let (no_media, _) = good.split_once("m=").context("no media section")?;
+    let candidate = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n";
+    let many_candidates = format!("{}{}", without("a=candidate"), candidate.repeat(200));
+    let many_sections = format!("{good}{}", "m=audio 9 RTP/AVP 0\r\n".repeat(100));
     let post = |header, body: &str| (Method::POST, "/whip", header, body.to_owned());
     let plain = ("content-type", "text/plain");
     let cases = [
@@ -116,6 +119,8 @@ fn errors() -> Result<()> {
         (post(SDP, &without("a=ice-ufrag")), 400, "ufrag"),
         (post(SDP, &without("a=fingerprint")), 400, "fingerprint"),
         (post(SDP, no_media), 422, "neither"),
+        (post(SDP, &many_candidates), 400, "200 candidates"),
+        (post(SDP, &many_sections), 400, "media sections"),
         (post(SDP, &"v=0\r\n".repeat(20_000)), 413, "65536 bytes"),
         ((Method::GET, "/whip", SDP, String::new()), 405, "GET"),
         ((Method::PUT, "/whip", SDP, String::new()), 405, "PUT"),

@@ -37,8 +37,7 @@ impl Server {
                 let bound = async { CustomMux::bind(&net, (address, 0).into()) };
                 let mux = runtime.block_on(bound)?;
                 let port = mux.local_addrs().first().map(SocketAddr::port);
-                let net = net.clone();
-                (Transport::Mux { mux, net }, port)
+                (Transport::Mux(mux), port)
             }
         };
         let sessions = Sessions::builder(transport).bind(address).build();

@@ -43,11 +43,7 @@ impl Server {
                     .bind("0.0.0.0:0".parse()?)
                     .bind("[::]:0".parse()?);
                 let mux = side.runtime.block_on(async { mux.build() })?;
-                let transport = Transport::Mux {
-                    mux: mux.clone(),
-                    net: net.clone(),
-                };
-                (transport, Some(mux))
+                (Transport::Mux(mux.clone()), Some(mux))
             }
         };
         let sessions = configure(Sessions::builder(transport).bind(side.address)).build();

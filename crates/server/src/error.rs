@@ -5,6 +5,16 @@ pub enum CreateError {
     /// The offer is not SDP, or lacks what every WebRTC offer has.
     #[error("the offer cannot be used: {0}")]
     Malformed(#[source] webrtc::Error),
+    /// The offer has more of something than any client needs.
+    #[error("the offer has {count} {what}, and may have {limit}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many it has.
+        count: usize,
+        /// How many it may have.
+        limit: usize,
+    },
     /// The offer has no data channel, and no audio or video to receive.
     #[error("the offer has neither a data channel nor audio or video to send")]
     NothingOffered,

@@ -7,6 +7,13 @@ use webrtc::{
 
 use crate::CreateError;
 
+/// The most media sections: each makes a transceiver.
+const MEDIA_SECTIONS: usize = 64;
+
+/// The most candidates: each is sent checks, whosever address it is (RFC 8445 §19.5.1), and that
+/// many pairs are what an agent checks at most (RFC 8445 §6.1.2.5).
+const CANDIDATES: usize = 100;
+
 /// An SDP offer that there is something to do with.
 #[derive(Debug)]
 pub(crate) struct Offer {
@@ -17,11 +24,21 @@ pub(crate) struct Offer {
 
 impl Offer {
     /// # Errors
-    /// [`CreateError::Malformed`] and [`CreateError::NothingOffered`].
+    /// [`CreateError::Malformed`], [`CreateError::TooMany`] and [`CreateError::NothingOffered`].
     pub(crate) fn parse(sdp: &str) -> Result<Self, CreateError> {
         let description =
             RTCSessionDescription::offer(sdp.to_owned()).map_err(CreateError::Malformed)?;
         let parsed = description.unmarshal().map_err(CreateError::Malformed)?;
+        let sections = parsed.media_descriptions.len();
+        let candidates = sdp.matches("\na=candidate:").count();
+        for (what, count, limit) in [
+            ("media sections", sections, MEDIA_SECTIONS),
+            ("candidates", candidates, CANDIDATES),
+        ] {
+            if count > limit {
+                return Err(CreateError::TooMany { what, count, limit });
+            }
+        }
         let mut useful = false;
         let mut echoed = Vec::new();
         for section in &parsed.media_descriptions {

@@ -161,11 +161,12 @@ impl SessionsBuilder {
         self
     }
 
-    /// How long a peer may be silent before its session ends; 30 seconds unless told otherwise, which
-    /// is when consent to send expires (RFC 7675 §5.1).
+    /// How long a peer may be silent before its session ends, 12 seconds at least; 30 unless told
+    /// otherwise, which is when consent to send expires (RFC 7675 §5.1).
     #[must_use]
     pub fn silence_timeout(mut self, timeout: Duration) -> Self {
-        self.silence_timeout = timeout;
+        // A sixth of it makes a peer disconnected, and ICE says every two seconds that it is there.
+        self.silence_timeout = timeout.max(Duration::from_secs(12));
         self
     }
 

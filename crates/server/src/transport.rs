@@ -1,6 +1,8 @@
 use std::net::IpAddr;
 
-use perpacket_webrtc::{AddressFamily, CustomMux, CustomNet, Session, SessionId};
+#[cfg(feature = "custom-net")]
+use perpacket_webrtc::CustomNet;
+use perpacket_webrtc::{AddressFamily, CustomMux, Session, SessionId};
 use webrtc::api::setting_engine::SettingEngine;
 
 /// Where the sockets of the sessions come from.
@@ -15,12 +17,7 @@ pub enum Transport {
     ///
     /// Relayed candidates have sockets of their own all the same, which belong to the session only with
     /// the feature `custom-net`.
-    Mux {
-        /// The mux.
-        mux: CustomMux,
-        /// The network that it was made with.
-        net: CustomNet,
-    },
+    Mux(CustomMux),
 }
 
 /// What a session has of a transport.
@@ -48,8 +45,8 @@ impl Transport {
                 offer_only(bind, settings);
                 Attached { session, mux: None }
             }
-            Self::Mux { mux, net } => {
-                let session = net.session(id.as_str());
+            Self::Mux(mux) => {
+                let session = mux.net().session(id.as_str());
                 #[cfg(feature = "custom-net")]
                 session.install(settings);
                 let mut mux = mux.for_session(&session);

@@ -28,6 +28,7 @@ pub(crate) struct Port {
     pub(crate) hub: Arc<Hub>,
     /// Which peer each TURN channel leads to.
     channels: ArcSwap<Vec<(u16, SocketAddr)>>,
+    /// Where there is no session, which has one for all its sockets.
     protection: Protection,
 }
 
@@ -70,6 +71,13 @@ impl Port {
         self.session.as_deref().map(|session| &session.id)
     }
 
+    fn protection(&self) -> &Protection {
+        match &self.session {
+            Some(session) => &session.protection,
+            None => &self.protection,
+        }
+    }
+
     /// Classifies a datagram and resolves its options.
     #[inline]
     pub(crate) fn outgoing(&self, datagram: &[u8], target: SocketAddr) -> Outgoing {
@@ -79,8 +87,12 @@ impl Port {
         {
             self.learn_channel(channel, peer);
         }
-        if classified.class == PacketClass::Dtls {
-            self.protection.sent(unwrapped(&classified, datagram));
+        match classified.class {
+            PacketClass::Dtls => self
+                .protection()
+                .sends_dtls(unwrapped(&classified, datagram)),
+            PacketClass::Srtp | PacketClass::Srtcp => self.protection().sends_media(),
+            _ => {}
         }
         let peer = self.peer_of(&classified, target);
         let session = self.session.as_deref().map(|session| &session.overrides);
@@ -154,7 +166,7 @@ impl Port {
     pub(crate) fn arrived(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
         let classified = classify(datagram);
         let peer = self.peer_of(&classified, meta.source);
-        if !self.protection.admits(unwrapped(&classified, datagram)) {
+        if !self.protection().admits(unwrapped(&classified, datagram)) {
             let outgoing = Outgoing::dropped(datagram, peer);
             self.dropped(&outgoing, datagram.len(), DropCause::Unprotected);
             return false;

@@ -3,8 +3,9 @@
 //! webrtc-rs 0.17 believes a DTLS record of epoch 0 at any time: an alert in the clear, which anyone
 //! can send in the peer's name, closes the connection, as does a record that makes no sense; records
 //! of a later epoch, and pieces of handshake messages, are kept in memory for ever. SRTCP that is
-//! shorter than its own trailer ends the task that reads SRTCP. A receiver should discard what is
-//! invalid (RFC 6347 §4.1.2.7, RFC 3711 §3.4).
+//! shorter than its own trailer ends the task that reads SRTCP, and of every SSRC that it ever sees it
+//! keeps something, whether or not the packet proves right. A receiver should discard what is invalid
+//! (RFC 6347 §4.1.2.7, RFC 3711 §3.4).
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
@@ -19,28 +20,54 @@ const APPLICATION_DATA: u8 = 23;
 /// sends its own again, at longer and longer intervals (RFC 6347 §4.2.4).
 const LATE_FLIGHTS: u32 = 64;
 
-/// The RTP header (RFC 3550 §5.1).
-const SRTP_MIN_LEN: usize = 12;
-
 /// RFC 3711 §3.4: the first eight bytes of RTCP, the index, and a tag of at least ten bytes.
 const SRTCP_MIN_LEN: usize = 8 + 4 + 10;
 
-/// One DTLS association, as far as it can be seen from outside. DTLS 1.2 without renegotiation has
-/// two epochs: 0 in the clear, 1 protected.
+/// How many sources of media a peer may have, in its life. A large conference has hundreds.
+const SSRCS: usize = 2048;
+
+/// RFC 5246 §7.4: the handshake messages that begin a handshake.
+const HELLOS: [u8; 3] = [1, 2, 3];
+
+/// One DTLS association and the media that it protects, as far as they can be seen from outside. DTLS
+/// 1.2 without renegotiation has two epochs: 0 in the clear, 1 protected.
 #[derive(Debug, Default)]
 pub(crate) struct Protection {
     established: AtomicBool,
     late_flights: AtomicU32,
+    ssrcs: papaya::HashMap<u32, ()>,
 }
 
 impl Protection {
-    /// This end sends a datagram. Protected data shows that its handshake is over, and nobody else can
-    /// make it send that.
-    pub(crate) fn sent(&self, datagram: &[u8]) {
-        if !self.established.load(Relaxed)
-            && Record::parse(datagram)
-                .is_some_and(|(record, _)| record.kind == APPLICATION_DATA && record.epoch > 0)
-        {
+    /// This end sends DTLS. Protected data shows that its handshake is over, and a hello that one
+    /// begins; nobody else can make it send either.
+    pub(crate) fn sends_dtls(&self, datagram: &[u8]) {
+        let Some((record, _)) = Record::parse(datagram) else {
+            return;
+        };
+        match record {
+            Record {
+                epoch: 1..,
+                kind: APPLICATION_DATA,
+                ..
+            } => self.sends_media(),
+            Record {
+                epoch: 0,
+                kind: HANDSHAKE,
+                body: [message, ..],
+            } if HELLOS.contains(message) => {
+                self.established.store(false, Relaxed);
+                self.late_flights.store(0, Relaxed);
+                self.ssrcs.pin().clear();
+            }
+            _ => {}
+        }
+    }
+
+    /// This end sends what has the keys of a handshake that is over.
+    #[inline]
+    pub(crate) fn sends_media(&self) {
+        if !self.established.load(Relaxed) {
             self.established.store(true, Relaxed);
         }
     }
@@ -51,10 +78,26 @@ impl Protection {
     pub(crate) fn admits(&self, datagram: &[u8]) -> bool {
         match *datagram {
             [20..=63, ..] => self.admits_dtls(datagram),
-            [128..=191, 192..=223, ..] => datagram.len() >= SRTCP_MIN_LEN,
-            [128..=191, ..] => datagram.len() >= SRTP_MIN_LEN,
+            [128..=191, 192..=223, _, _, s0, s1, s2, s3, ..] => {
+                datagram.len() >= SRTCP_MIN_LEN && self.admits_ssrc([s0, s1, s2, s3])
+            }
+            [128..=191, second, _, _, _, _, _, _, s0, s1, s2, s3, ..] if !is_rtcp(second) => {
+                self.admits_ssrc([s0, s1, s2, s3])
+            }
+            // Shorter than their headers (RFC 3550 §5.1, §6.4.1).
+            [128..=191, ..] => false,
             _ => true,
         }
+    }
+
+    fn admits_ssrc(&self, ssrc: [u8; 4]) -> bool {
+        let ssrc = u32::from_be_bytes(ssrc);
+        let ssrcs = self.ssrcs.pin();
+        ssrcs.contains_key(&ssrc)
+            || (ssrcs.len() < SSRCS && {
+                ssrcs.insert(ssrc, ());
+                true
+            })
     }
 
     fn admits_dtls(&self, datagram: &[u8]) -> bool {
@@ -85,6 +128,11 @@ impl Protection {
         }
         !late || self.late_flights.fetch_add(1, Relaxed) < LATE_FLIGHTS
     }
+}
+
+/// RFC 5761 §4.
+const fn is_rtcp(second: u8) -> bool {
+    matches!(second, 192..=223)
 }
 
 struct Record<'a> {
@@ -118,7 +166,7 @@ mod tests {
 
     fn established() -> Protection {
         let protection = Protection::default();
-        protection.sent(&record(APPLICATION_DATA, 1, b"secret"));
+        protection.sends_dtls(&record(APPLICATION_DATA, 1, b"secret"));
         protection
     }
 
@@ -127,9 +175,9 @@ mod tests {
     #[test]
     fn a_handshake_passes() {
         let protection = Protection::default();
-        protection.sent(&record(HANDSHAKE, 0, b"hello"));
-        protection.sent(&record(HANDSHAKE, 1, b"finished"));
-        protection.sent(&record(APPLICATION_DATA, 0, b"no secret"));
+        protection.sends_dtls(&record(HANDSHAKE, 0, b"hello"));
+        protection.sends_dtls(&record(HANDSHAKE, 1, b"finished"));
+        protection.sends_dtls(&record(APPLICATION_DATA, 0, b"no secret"));
         for datagram in [
             record(ALERT, 0, &[2, 40]),
             record(HANDSHAKE, 0, b"hello"),
@@ -179,6 +227,43 @@ mod tests {
         }
         assert!(protection.admits(&[]));
         assert!(protection.admits(&[0]));
+    }
+
+    #[test]
+    fn media_shows_that_the_handshake_is_over() {
+        let protection = Protection::default();
+        protection.sends_media();
+        assert!(!protection.admits(&record(ALERT, 0, &[1, 0])));
+    }
+
+    /// The same session connects again: a handshake is heard from its beginning.
+    #[test]
+    fn a_hello_begins_anew() {
+        let protection = established();
+        let hello = record(HANDSHAKE, 0, &[2, 0, 0]);
+        for _ in 0..2 * LATE_FLIGHTS {
+            protection.admits(&hello);
+        }
+        assert!(!protection.admits(&hello));
+        // What is sent again when a peer missed the last flight is no hello.
+        protection.sends_dtls(&record(HANDSHAKE, 0, &[16, 0, 0]));
+        assert!(!protection.admits(&hello));
+        protection.sends_dtls(&record(HANDSHAKE, 0, &[1, 0, 0]));
+        assert!(protection.admits(&hello) && protection.admits(&record(ALERT, 0, &[2, 40])));
+    }
+
+    #[test]
+    fn sources_are_bounded() {
+        let protection = Protection::default();
+        let media = |ssrc: u32| {
+            let mut packet = [0x80; 40];
+            packet[1] = 96;
+            packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
+            packet
+        };
+        let admitted = (0..100_000).filter(|ssrc| protection.admits(&media(*ssrc)));
+        assert_eq!(admitted.count(), SSRCS);
+        assert!(protection.admits(&media(7)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     PacketClass, PeerCounters, Tap, TapGuard,
     net::Hub,
     policy::{LiveOverrides, Overrides},
+    protection::Protection,
     tap::Taps,
 };
 
@@ -48,8 +49,9 @@ impl serde::Serialize for SessionId {
 /// One peer connection, whatever pair of addresses ICE has selected for it: from
 /// [`CustomNet::session`](crate::CustomNet::session).
 ///
-/// Every socket that is made through the session's network takes the session's options. Clones name
-/// the same session; it ends when the last of them, its network and its sockets are dropped.
+/// Every socket that is made through the session's network, or the mux for the session, takes the
+/// session's options. Two peer connections at a time are better two sessions: they would share options
+/// and counters, and on a mux each could take the other's addresses. Clones name the same session; it ends when the last of them, its network and its sockets are dropped.
 #[derive(Clone, Debug)]
 pub struct Session {
     pub(crate) state: Arc<SessionState>,
@@ -61,6 +63,8 @@ pub(crate) struct SessionState {
     pub(crate) id: SessionId,
     pub(crate) overrides: LiveOverrides,
     pub(crate) taps: Taps,
+    /// Of one peer connection: what belongs to it can come in at any of its sockets.
+    pub(crate) protection: Protection,
     hub: Weak<Hub>,
 }
 
@@ -70,6 +74,7 @@ impl SessionState {
             id,
             overrides: LiveOverrides::default(),
             taps: Taps::default(),
+            protection: Protection::default(),
             hub,
         }
     }

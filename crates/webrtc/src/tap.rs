@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Weak},
 };
 
@@ -11,7 +12,8 @@ use crate::session::SessionState;
 /// Sees what a session receives before its peer connection does: from
 /// [`Session::tap`](crate::Session::tap).
 ///
-/// It is called on the path of every datagram, so it must be quick and must not block.
+/// It is called on the path of every datagram, so it must be quick and must not block. A tap that
+/// panics has claimed nothing.
 pub trait Tap: Send + Sync {
     /// Whether the datagram is the tap's. Then it has been counted, and neither another tap nor the
     /// peer connection gets it.
@@ -33,11 +35,21 @@ impl Taps {
     #[inline]
     pub(crate) fn claim(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
         let taps = self.0.load();
-        taps.iter().any(|tap| tap.claim(datagram, meta))
+        taps.iter().any(|tap| {
+            // One reader may serve many sessions: it must not end with one session's tap.
+            catch_unwind(AssertUnwindSafe(|| tap.claim(datagram, meta))).unwrap_or_else(|_| {
+                tracing::error!("a tap has panicked");
+                false
+            })
+        })
     }
 
     pub(crate) fn icmp(&self, error: &IcmpError) {
-        self.0.load().iter().for_each(|tap| tap.icmp(error));
+        for tap in self.0.load().iter() {
+            if catch_unwind(AssertUnwindSafe(|| tap.icmp(error))).is_err() {
+                tracing::error!("a tap has panicked");
+            }
+        }
     }
 
     fn add(&self, tap: &Arc<dyn Tap>) {

@@ -154,7 +154,7 @@ fn is_sdp(headers: &HeaderMap) -> bool {
 impl From<CreateError> for Problem {
     fn from(error: CreateError) -> Self {
         let status = match error {
-            CreateError::Malformed(_) => StatusCode::BAD_REQUEST,
+            CreateError::Malformed(_) | CreateError::TooMany { .. } => StatusCode::BAD_REQUEST,
             CreateError::NothingOffered => StatusCode::UNPROCESSABLE_ENTITY,
             CreateError::TooManySessions { .. } | CreateError::ShuttingDown => {
                 StatusCode::SERVICE_UNAVAILABLE

@@ -1,4 +1,4 @@
-use std::{any::Any, net::SocketAddr, sync::Arc};
+use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use webrtc_util::Conn;
@@ -10,6 +10,9 @@ use super::{
     routes::{Asker, Proof},
 };
 use crate::{DropCause, PacketClass, StunClass, StunHeader, policy::key, port::Outgoing};
+
+/// How long who still reads has time to show it.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// What a peer connection has instead of a socket of its own.
 #[derive(Debug)]
@@ -79,7 +82,7 @@ impl Conn for MuxConn {
 
     /// Fails only once the connection is closed. Dropping the future loses no datagram.
     async fn recv_from(&self, buffer: &mut [u8]) -> webrtc_util::Result<(usize, SocketAddr)> {
-        self.flow.begin_to_read();
+        let _reader = self.flow.reader();
         loop {
             match self.flow.queue.pop(buffer).await {
                 Some(Popped::Datagram(length, source)) => return Ok((length, source)),
@@ -123,12 +126,27 @@ impl Conn for MuxConn {
 
     /// Frees what the mux holds for the peer connection.
     ///
-    /// Before ICE begins to read it has no effect: webrtc-ice 0.17 closes the connection of a
-    /// candidate that it has twice, as it does when several addresses are mapped to one, and that
-    /// connection is the one of all candidates.
+    /// webrtc-ice 0.17 closes the connection of a candidate that it has twice, as it does when several
+    /// addresses are mapped to one, and that connection is the one of all candidates. That happens
+    /// while it gathers, before the peer can have sent anything; so until an address has been proved,
+    /// what is closed goes only if nobody reads it a moment later.
     async fn close(&self) -> webrtc_util::Result<()> {
-        if self.flow.reads() {
+        if self.flow.is_proved() {
             self.shared.routes.remove(&self.flow);
+        } else {
+            let (shared, flow) = (Arc::downgrade(&self.shared), Arc::downgrade(&self.flow));
+            tokio::spawn(async move {
+                // Twice, because who reads is busy with a datagram now and then.
+                for _ in 0..2 {
+                    tokio::time::sleep(GRACE).await;
+                    if !flow.upgrade().is_some_and(|flow| flow.is_abandoned()) {
+                        return;
+                    }
+                }
+                if let (Some(shared), Some(flow)) = (shared.upgrade(), flow.upgrade()) {
+                    shared.routes.remove(&flow);
+                }
+            });
         }
         Ok(())
     }

@@ -3,7 +3,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -29,7 +29,11 @@ pub(super) struct Flow {
     pub(super) family: Option<AddressFamily>,
     pub(super) port: Arc<Port>,
     pub(super) queue: Queue,
-    /// Whether ICE has begun to read.
+    /// Whether an address has ever belonged to it.
+    proved: AtomicBool,
+    /// How many wait for a datagram now.
+    readers: AtomicUsize,
+    /// Whether there ever was one.
     read: AtomicBool,
     password: ArcSwapOption<String>,
     /// Inbound checks that the peer connection has not answered.
@@ -74,6 +78,8 @@ impl Flow {
             family,
             port,
             queue: Queue::new(queue_bytes),
+            proved: AtomicBool::new(false),
+            readers: AtomicUsize::new(0),
             read: AtomicBool::new(false),
             password: ArcSwapOption::empty(),
             checks: Mutex::default(),
@@ -128,14 +134,32 @@ impl Flow {
         std::mem::take(&mut lock(&self.asked))
     }
 
-    pub(super) fn reads(&self) -> bool {
-        self.read.load(Relaxed)
+    pub(super) fn is_proved(&self) -> bool {
+        self.proved.load(Relaxed)
     }
 
-    pub(super) fn begin_to_read(&self) {
-        if !self.read.load(Relaxed) {
-            self.read.store(true, Relaxed);
-        }
+    pub(super) fn set_proved(&self) {
+        self.proved.store(true, Relaxed);
+    }
+
+    /// Whether ICE has read, and does no longer.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.read.load(Relaxed) && self.readers.load(Relaxed) == 0
+    }
+
+    /// Counts as a reader until what is returned is dropped.
+    pub(super) fn reader(&self) -> Reader<'_> {
+        self.read.store(true, Relaxed);
+        self.readers.fetch_add(1, Relaxed);
+        Reader(&self.readers)
+    }
+}
+
+pub(super) struct Reader<'a>(&'a AtomicUsize);
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 

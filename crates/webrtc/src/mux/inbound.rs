@@ -158,8 +158,10 @@ impl Shared {
         if !flow.serves(meta.source.ip()) {
             return self.refused.count(Refused::OtherFamily);
         }
+        // Without its scope, as candidates are.
+        let source = key(meta.source);
         if unproved {
-            return match flow.queue.push(datagram, meta.source, true) {
+            return match flow.queue.push(datagram, source, true) {
                 Ok(()) => flow
                     .port
                     .counters
@@ -172,7 +174,7 @@ impl Shared {
         if !flow.port.arrived(datagram, meta) {
             return;
         }
-        if let Err(refusal) = flow.queue.push(datagram, meta.source, false) {
+        if let Err(refusal) = flow.queue.push(datagram, source, false) {
             match refusal {
                 Refusal::Closed => self.refused.count(Refused::UnknownSource),
                 Refusal::Full | Refusal::TooManyUnproved => {

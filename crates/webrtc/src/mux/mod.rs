@@ -283,7 +283,10 @@ impl CustomMuxBuilder {
             }
         }
         for server in self.stun_servers {
-            tasks.push(tokio::spawn(reflexive::keep(Arc::clone(&shared), server)));
+            for socket in reflexive::sockets_towards(&shared, server) {
+                let keep = reflexive::keep(Arc::clone(&shared), socket, server);
+                tasks.push(tokio::spawn(keep));
+            }
         }
         *lock(&shared.tasks) = tasks;
         Ok(CustomMux {
@@ -349,7 +352,7 @@ impl CustomMux {
     }
 
     /// The same mux for one peer connection: what is sent through it has the session's options and is
-    /// counted as the session's.
+    /// counted as the session's, which has to be one of the mux's [`net`](Self::net).
     #[must_use]
     pub fn for_session(&self, session: &Session) -> Self {
         Self {
@@ -368,8 +371,8 @@ impl CustomMux {
     }
 
     /// Makes every peer connection of these settings send through the mux: sets the UDP network, and
-    /// an IP filter so that exactly the addresses are offered that the mux is bound to, those of the
-    /// loopback interface included.
+    /// an IP filter so that exactly the addresses of its family are offered that the mux is bound to. A
+    /// loopback address is offered if the mux is bound to it, but not for an unspecified one.
     ///
     /// For a filter of one's own, set it afterwards, and ask [`offers`](Self::offers) in it. Relayed
     /// candidates do not go through a mux: webrtc-ice makes a socket of its own for each.
@@ -403,33 +406,48 @@ impl CustomMux {
 
     /// Tells the mux the credentials in a local session description, so that it can check the
     /// integrity of checks itself (RFC 8489 §9.1.3) and drops forged ones before they cost the peer
-    /// connection anything. To be called when the description has been set.
+    /// connection anything. To be called with each description that is signalled.
     pub fn learn(&self, description: &str) {
         for (ufrag, password) in reflexive::credentials(description) {
-            if let Some(flow) = self.shared().routes.flow(ufrag) {
-                flow.set_password(password);
-            }
+            self.shared().routes.learn(ufrag, password);
         }
     }
 
     /// Asks a STUN server how it sees the sockets of its address family (RFC 8489 §12), from these
-    /// sockets, and remembers the answer for [`complete`](Self::complete). It retransmits for up to
-    /// 39.5 seconds, and believes only that server.
+    /// sockets, and remembers the answers for [`complete`](Self::complete). It retransmits for up to
+    /// 39.5 seconds, and believes only that server. What is found is kept when it is dropped meanwhile.
     ///
     /// A NAT forgets an address that is not used: see [`CustomMuxBuilder::stun_server`].
     ///
     /// # Errors
     /// When there is no socket of that family, or no socket got a usable answer.
     pub async fn discover(&self, server: SocketAddr) -> Result<Vec<Reflexive>, MuxError> {
-        self.shared().discover(server).await
+        reflexive::discover(self.shared(), server).await
     }
 
-    /// How STUN servers see the sockets, where that is another address than the socket's own.
+    /// How STUN servers see the sockets, where that is another address than the socket's own. What two
+    /// servers agree about is there once.
     #[must_use]
     pub fn reflexive(&self) -> Vec<Reflexive> {
-        let known = self.shared().reflexive.load();
-        let differs = |reflexive: &&Reflexive| reflexive.mapped != reflexive.local;
-        known.iter().filter(differs).copied().collect()
+        let mut distinct: Vec<Reflexive> = Vec::new();
+        for reflexive in self.shared().reflexive.load().iter() {
+            let Reflexive { local, mapped, .. } = *reflexive;
+            let is_same = |other: &Reflexive| (other.local, other.mapped) == (local, mapped);
+            if mapped != local && !distinct.iter().any(is_same) {
+                distinct.push(*reflexive);
+            }
+        }
+        distinct
+    }
+
+    /// The server-reflexive candidates of the peer connection's family, as candidate attributes
+    /// (RFC 8839 §5.1) without `a=`: what is signalled where candidates trickle.
+    #[must_use]
+    pub fn candidates(&self) -> Vec<String> {
+        let family = self.family();
+        let mut reflexive = self.reflexive();
+        reflexive.retain(|reflexive| family.is_of(reflexive.mapped.ip()));
+        reflexive::candidates(&reflexive)
     }
 
     /// A local session description with the server-reflexive candidates that the mux has discovered,
@@ -441,32 +459,36 @@ impl CustomMux {
     #[must_use]
     pub fn complete(&self, description: &str) -> String {
         self.learn(description);
-        let family = self.family();
-        let candidates: Vec<_> = self
-            .reflexive()
-            .into_iter()
-            .filter(|reflexive| family.is_of(reflexive.mapped.ip()))
-            .collect();
-        reflexive::add_candidates(description, &candidates)
+        reflexive::add_candidates(description, &self.candidates())
     }
 
     /// For `SettingEngine::set_nat_1to1_ips`, as `EXTERNAL/LOCAL`: what [`complete`](Self::complete)
     /// would add, where the NAT keeps the port. As type `Host` it offers the outer address in place of
     /// the inner one, so it suits a server that nobody reaches from inside its NAT. A socket that is
-    /// bound to the unspecified address gives `EXTERNAL` alone, for all addresses of the host.
+    /// bound to the unspecified address gives `EXTERNAL` alone, for all addresses of the host. Where
+    /// servers disagree about a socket, the first that was asked is believed.
     #[must_use]
     pub fn nat_1to1_ips(&self) -> Vec<String> {
-        self.reflexive()
-            .into_iter()
-            .filter(|reflexive| reflexive.mapped.port() == reflexive.local.port())
-            .map(|Reflexive { local, mapped, .. }| {
-                if local.ip().is_unspecified() {
-                    mapped.ip().to_string()
-                } else {
-                    format!("{}/{}", mapped.ip(), local.ip())
-                }
-            })
-            .collect()
+        let mut mapped_ones = Vec::new();
+        let mut ips = Vec::new();
+        for Reflexive { local, mapped, .. } in self.reflexive() {
+            if mapped.port() != local.port() || mapped_ones.contains(&local) {
+                continue;
+            }
+            mapped_ones.push(local);
+            ips.push(if local.ip().is_unspecified() {
+                mapped.ip().to_string()
+            } else {
+                format!("{}/{}", mapped.ip(), local.ip())
+            });
+        }
+        ips
+    }
+
+    /// The network whose policy it has, and whose sessions are for it.
+    #[must_use]
+    pub fn net(&self) -> &CustomNet {
+        &self.shared().net
     }
 
     /// What there is, and what was refused.
@@ -521,10 +543,7 @@ impl CustomMux {
 
     fn conn(&self, ufrag: &str) -> Option<Arc<MuxConn>> {
         let shared = self.shared();
-        if *shared.closed.borrow() {
-            return None;
-        }
-        Some(shared.routes.conn(ufrag, || {
+        let conn = shared.routes.conn(ufrag, || {
             let net = CustomNet {
                 session: self.session.clone(),
                 ..shared.net.clone()
@@ -537,7 +556,13 @@ impl CustomMux {
                 flow: Arc::clone(&flow),
             };
             (flow, Arc::new(conn))
-        }))
+        });
+        // After it is there, or else it could be made when all others have been closed.
+        if *shared.closed.borrow() {
+            shared.routes.remove(&conn.flow);
+            return None;
+        }
+        Some(conn)
     }
 }
 

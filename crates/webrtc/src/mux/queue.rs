@@ -1,7 +1,10 @@
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use tokio::sync::Notify;
@@ -19,6 +22,8 @@ pub(super) struct Queue {
     ring: Mutex<Ring>,
     ready: Notify,
     limit: usize,
+    /// The same as in the ring, for those who send.
+    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +63,7 @@ impl Queue {
             ring: Mutex::default(),
             ready: Notify::new(),
             limit,
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -132,11 +138,12 @@ impl Queue {
             closed: true,
             ..Ring::default()
         };
+        self.closed.store(true, Relaxed);
         self.ready.notify_waiters();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.closed.load(Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {

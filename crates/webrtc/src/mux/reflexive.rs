@@ -7,10 +7,10 @@ use stun::{
     fingerprint::FINGERPRINT,
     message::{BINDING_REQUEST, Message},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinSet};
 
 use super::{AddressFamily, MuxError, Shared, check, routes::Asker};
-use crate::{StunClass, StunHeader};
+use crate::{StunClass, StunHeader, policy::key};
 
 /// RFC 8489 §6.2.1: the first wait for an answer, how many requests there are, and how long the
 /// last one waits, in first waits.
@@ -21,7 +21,7 @@ const LAST_WAIT: u32 = 16;
 /// RFC 8445 §11: how often a mapping is used at least so that the NAT keeps it.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// RFC 8445 §5.1.2.1: a server-reflexive candidate, and of one address the only one.
+/// RFC 8445 §5.1.2.1: a server-reflexive candidate, and the first of several.
 const TYPE_PREFERENCE: u32 = 100;
 const LOCAL_PREFERENCE: u32 = 65535;
 
@@ -39,11 +39,10 @@ pub struct Reflexive {
 }
 
 impl Reflexive {
-    /// The candidate attribute of a session description (RFC 8839 §5.1), without `a=`: what is
-    /// signalled where candidates trickle.
-    #[must_use]
-    pub fn candidate(&self) -> String {
-        let priority = TYPE_PREFERENCE << 24 | LOCAL_PREFERENCE << 8 | 255;
+    /// The candidate attribute (RFC 8839 §5.1), with a priority of its own (RFC 8445 §5.1.2).
+    fn candidate(&self, number: u32) -> String {
+        let local_preference = LOCAL_PREFERENCE.saturating_sub(number);
+        let priority = TYPE_PREFERENCE << 24 | local_preference << 8 | 255;
         let foundation = self.foundation();
         let Self { local, mapped, .. } = self;
         let (ip, port) = (mapped.ip(), mapped.port());
@@ -63,13 +62,29 @@ impl Reflexive {
     }
 }
 
-/// Asks the server, and keeps the mappings alive and up to date until the mux is closed.
-pub(super) async fn keep(shared: Arc<Shared>, server: SocketAddr) {
+/// The candidate attribute of each.
+pub(super) fn candidates(reflexive: &[Reflexive]) -> Vec<String> {
+    (0..)
+        .zip(reflexive)
+        .map(|(number, reflexive)| reflexive.candidate(number))
+        .collect()
+}
+
+/// The sockets of the server's family, by their places.
+pub(super) fn sockets_towards(shared: &Shared, server: SocketAddr) -> Vec<usize> {
+    let family = AddressFamily::of(server);
+    (0..shared.locals.len())
+        .filter(|socket| family.is_of(shared.locals[*socket].ip()))
+        .collect()
+}
+
+/// Asks the server, and keeps the mapping of a socket alive and up to date until the mux is closed.
+pub(super) async fn keep(shared: Arc<Shared>, socket: usize, server: SocketAddr) {
     let mut closed = shared.closed.subscribe();
     let kept = async {
         loop {
-            if let Err(error) = shared.discover(server).await {
-                tracing::warn!(%error, "the mux has no server-reflexive address from this server");
+            if let Err(error) = shared.find(socket, server).await {
+                tracing::warn!(%error, "no server-reflexive address");
             }
             tokio::time::sleep(KEEPALIVE).await;
         }
@@ -81,33 +96,57 @@ pub(super) async fn keep(shared: Arc<Shared>, server: SocketAddr) {
     }
 }
 
-impl Shared {
-    /// Asks a STUN server how it sees each socket of its family.
-    pub(super) async fn discover(&self, server: SocketAddr) -> Result<Vec<Reflexive>, MuxError> {
-        let family = AddressFamily::of(server);
-        let sockets: Vec<_> = (0..self.locals.len())
-            .filter(|socket| family.is_of(self.locals[*socket].ip()))
-            .collect();
-        let mut result = Err(MuxError::NoSocketTowards { server });
-        let mut found = Vec::new();
-        // One after the other: a mux has few sockets, and each answer takes a round trip.
-        for socket in sockets {
-            match self.ask(socket, server).await {
-                Ok(mapped) => found.push(Reflexive {
-                    local: self.locals[socket],
-                    mapped,
-                    server,
-                }),
-                Err(error) => result = Err(error),
-            }
+/// Asks a STUN server how it sees each socket of its family, all at once.
+pub(super) async fn discover(
+    shared: &Arc<Shared>,
+    server: SocketAddr,
+) -> Result<Vec<Reflexive>, MuxError> {
+    let mut asking = JoinSet::new();
+    for socket in sockets_towards(shared, server) {
+        let shared = Arc::clone(shared);
+        asking.spawn(async move { shared.find(socket, server).await });
+    }
+    let mut result = Err(MuxError::NoSocketTowards { server });
+    let mut found = Vec::new();
+    while let Some(asked) = asking.join_next().await {
+        match asked {
+            Ok(Ok(reflexive)) => found.push(reflexive),
+            Ok(Err(error)) => result = Err(error),
+            // The runtime is going down.
+            Err(_) => {}
         }
+    }
+    if found.is_empty() { result } else { Ok(found) }
+}
+
+/// A request that waits for its answer, until this is dropped.
+struct Asking<'a> {
+    shared: &'a Shared,
+    id: [u8; 12],
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.shared.routes.forget_asked(&self.id);
+    }
+}
+
+impl Shared {
+    /// Asks a STUN server how it sees a socket, and remembers what it says, or that it says nothing.
+    async fn find(&self, socket: usize, server: SocketAddr) -> Result<Reflexive, MuxError> {
+        let local = self.locals[socket];
+        let found = self.ask(socket, server).await.map(|mapped| Reflexive {
+            local,
+            mapped,
+            server,
+        });
         self.reflexive.rcu(|known| {
             let mut known = Vec::clone(known);
-            known.retain(|reflexive| reflexive.server != server);
-            known.extend(&found);
+            known.retain(|known| (known.local, known.server) != (local, server));
+            known.extend(found.as_ref().ok());
             known
         });
-        if found.is_empty() { result } else { Ok(found) }
+        found
     }
 
     async fn ask(&self, socket: usize, server: SocketAddr) -> Result<SocketAddr, MuxError> {
@@ -127,9 +166,10 @@ impl Shared {
         let id = request.transaction_id.0;
 
         let (sender, receiver) = oneshot::channel();
-        self.routes.asked(id, server, Asker::Discovery(sender));
+        self.routes.asked(id, key(server), Asker::Discovery(sender));
+        let asking = Asking { shared: self, id };
         let answer = self.transact(socket, server, &request.raw, receiver).await;
-        self.routes.forget_asked(&id);
+        drop(asking);
         let answer = answer.ok_or_else(|| failed("no answer".to_owned()))?;
         let success = StunHeader::parse(&answer)
             .is_some_and(|header| header.class == StunClass::SuccessResponse);
@@ -174,8 +214,8 @@ fn waits() -> impl Iterator<Item = Duration> {
     })
 }
 
-/// Adds candidates to each media section that has candidates of its own, or could have.
-pub(super) fn add_candidates(description: &str, candidates: &[Reflexive]) -> String {
+/// Adds candidates to each media section that has ICE of its own.
+pub(super) fn add_candidates(description: &str, candidates: &[String]) -> String {
     let mut completed = String::with_capacity(description.len() + 128 * candidates.len());
     let lines: Vec<_> = description.split_inclusive('\n').collect();
     let is_media = |line: &str| line.starts_with("m=");
@@ -183,7 +223,6 @@ pub(super) fn add_candidates(description: &str, candidates: &[Reflexive]) -> Str
     let (head, media) = lines.split_at(first_media.unwrap_or(lines.len()));
     completed.extend(head.iter().copied());
     for section in media.chunk_by(|_, next| !is_media(next)) {
-        // RFC 8843 §6: a rejected or bundled-only section has port 0, and transports of its own.
         let last = section
             .iter()
             .rposition(|line| line.starts_with("a=candidate:"));
@@ -209,11 +248,13 @@ pub(super) fn add_candidates(description: &str, candidates: &[Reflexive]) -> Str
     completed
 }
 
-fn write_candidates(completed: &mut String, candidates: &[Reflexive], section: &[&str]) {
+fn write_candidates(completed: &mut String, candidates: &[String], section: &[&str]) {
     for candidate in candidates {
-        let candidate = candidate.candidate();
-        let known = |line: &&str| line.trim_end().strip_prefix("a=") == Some(&candidate);
+        let known = |line: &&str| line.trim_end().strip_prefix("a=") == Some(candidate);
         if !section.iter().any(known) {
+            if !completed.ends_with('\n') {
+                completed.push_str("\r\n");
+            }
             // Writing to a string cannot fail.
             let _ = write!(completed, "a={candidate}\r\n");
         }
@@ -262,8 +303,8 @@ mod tests {
             m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=ice-ufrag:abcd\r\na=ice-pwd:secret\r\n\
             a=candidate:1 1 udp 1 10.0.0.2 5000 typ host\r\na=end-of-candidates\r\na=sendrecv\r\n\
             m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=ice-ufrag:abcd\r\na=ice-pwd:secret\r\n";
-        let completed = add_candidates(description, &[reflexive()]);
-        let line = format!("a={}\r\n", reflexive().candidate());
+        let completed = add_candidates(description, &candidates(&[reflexive()]));
+        let line = format!("a={}\r\n", reflexive().candidate(0));
         assert_eq!(
             line.split_once(' ').map(|(_, rest)| rest),
             LINE.split_once(' ').map(|(_, rest)| rest)
@@ -272,8 +313,22 @@ mod tests {
             .replace("a=end-of-candidates", &format!("{line}a=end-of-candidates"))
             + &line;
         assert_eq!(completed, expected);
-        let again = add_candidates(&completed, &[reflexive()]);
+        let again = add_candidates(&completed, &candidates(&[reflexive()]));
         assert_eq!(again, completed);
+    }
+
+    #[test]
+    fn a_last_line_without_an_end_is_kept_whole() {
+        let completed = add_candidates("m=x\na=ice-ufrag:abcd", &["candidate:1".to_owned()]);
+        assert_eq!(completed, "m=x\na=ice-ufrag:abcd\r\na=candidate:1\r\n");
+    }
+
+    #[test]
+    fn each_has_a_priority_of_its_own() {
+        let priority = |line: &String| line.split(' ').nth(3).map(str::to_owned);
+        let lines = candidates(&[reflexive(), reflexive()]);
+        assert_eq!(priority(&lines[0]).as_deref(), Some("1694498815"));
+        assert_eq!(priority(&lines[1]).as_deref(), Some("1694498559"));
     }
 
     #[test]
@@ -284,7 +339,10 @@ mod tests {
             "v=0\r\nm=audio 0 RTP/AVP 0\r\na=inactive\r\n",
             "m=",
         ] {
-            assert_eq!(add_candidates(description, &[reflexive()]), description);
+            assert_eq!(
+                add_candidates(description, &candidates(&[reflexive()])),
+                description
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 //! else by the address that it comes from.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{
         Arc, Mutex, Weak,
@@ -23,11 +23,20 @@ use super::{
 /// lasts (RFC 7675 §5.1).
 const CONSENT: Duration = Duration::from_secs(30);
 
+/// How long a peer that is alive says nothing at most: it checks every five seconds, more or less
+/// (RFC 7675 §5.1).
+const SILENCE: Duration = Duration::from_secs(8);
+
+/// How many passwords are kept for connections that do not exist yet.
+const CREDENTIALS: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Routes {
     flows: Mutex<HashMap<Arc<str>, Entry>>,
     addresses: papaya::HashMap<SocketAddr, Arc<Binding>>,
     transactions: Mutex<HashMap<TransactionId, Asked>>,
+    /// Username fragments and passwords that were learnt before their connection was made.
+    credentials: Mutex<VecDeque<(String, String)>>,
     started: Instant,
 }
 
@@ -100,7 +109,8 @@ impl Binding {
     }
 
     fn yields_to(&self, flow: &Flow, now: u64, proof: Proof) -> bool {
-        let recent = |at: u64| at != NEVER && now.saturating_sub(at) < millis(CONSENT);
+        let within = |at: u64, time| at != NEVER && now.saturating_sub(at) < millis(time);
+        let proved = self.proved.load(Relaxed);
         let owner = self.flow.load();
         let Some(owner) = &*owner else { return true };
         let of_one_session = match (&owner.port.session, &flow.port.session) {
@@ -108,8 +118,9 @@ impl Binding {
             _ => false,
         };
         of_one_session
-            || !recent(self.proved.load(Relaxed))
-            || proof == Proof::Answer && !recent(self.answered.load(Relaxed))
+            || !within(proved, CONSENT)
+            || proof == Proof::Answer
+                && (!within(proved, SILENCE) || !within(self.answered.load(Relaxed), CONSENT))
     }
 }
 
@@ -119,6 +130,7 @@ impl Routes {
             flows: Mutex::default(),
             addresses: papaya::HashMap::new(),
             transactions: Mutex::default(),
+            credentials: Mutex::default(),
             started: Instant::now(),
         }
     }
@@ -135,15 +147,37 @@ impl Routes {
             return conn;
         }
         let (flow, conn) = make();
+        let mut credentials = lock(&self.credentials);
+        if let Some(at) = credentials.iter().position(|(known, _)| known == ufrag)
+            && let Some((_, password)) = credentials.remove(at)
+        {
+            flow.set_password(&password);
+        }
+        drop(credentials);
         let entry = Entry {
             flow: Arc::clone(&flow),
             conn: Arc::downgrade(&conn),
         };
         // The last handle of another is just being dropped, and will find this one in its place.
         if let Some(old) = flows.insert(Arc::clone(&flow.ufrag), entry) {
-            self.forget_addresses(&old.flow);
+            self.shut(&old.flow);
         }
         conn
+    }
+
+    /// Remembers the password of a connection, which may be made later.
+    pub(super) fn learn(&self, ufrag: &str, password: &str) {
+        let flows = lock(&self.flows);
+        if let Some(entry) = flows.get(ufrag) {
+            return entry.flow.set_password(password);
+        }
+        // With the lock on the flows, so that it is not made meanwhile.
+        let mut credentials = lock(&self.credentials);
+        credentials.retain(|(known, _)| known != ufrag);
+        if credentials.len() == CREDENTIALS {
+            credentials.pop_front();
+        }
+        credentials.push_back((ufrag.to_owned(), password.to_owned()));
     }
 
     pub(super) fn flow(&self, ufrag: &str) -> Option<Arc<Flow>> {
@@ -178,8 +212,8 @@ impl Routes {
     /// Gives an address to a flow.
     ///
     /// It stays with another that has proved it within the time of consent, so that nobody can take
-    /// over an address whose owner is alive by sending in its name; but an owner who never got an
-    /// answer there yields to one who did.
+    /// over an address whose owner is alive by sending in its name; but to one who got an answer there
+    /// an owner yields who never did, or who is silent for longer than peers are.
     pub(super) fn bind(
         &self,
         flow: &Arc<Flow>,
@@ -198,10 +232,15 @@ impl Routes {
         }
         // Whoever changes what belongs to whom holds this lock.
         let flows = lock(&self.flows);
-        if let Some(binding) = addresses.get(&key)
-            && !binding.yields_to(flow, now, proof)
-        {
-            return Err(Taken);
+        if let Some(binding) = addresses.get(&key) {
+            // Another socket's reader was faster.
+            if binding.is_of(flow) {
+                binding.renew(now, via, proof);
+                return Ok(());
+            }
+            if !binding.yields_to(flow, now, proof) {
+                return Err(Taken);
+            }
         }
         if flow.queue.is_closed() {
             return Ok(());
@@ -231,6 +270,7 @@ impl Routes {
             }
         }
         of_flow.push(key);
+        flow.set_proved();
         drop(of_flow);
         drop(flows);
         Ok(())
@@ -245,8 +285,7 @@ impl Routes {
         {
             flows.remove(&flow.ufrag);
         }
-        flow.queue.close();
-        self.forget_addresses(flow);
+        self.shut(flow);
         drop(flows);
         let mut transactions = lock(&self.transactions);
         for id in flow.take_asked() {
@@ -254,7 +293,8 @@ impl Routes {
         }
     }
 
-    fn forget_addresses(&self, flow: &Arc<Flow>) {
+    /// Takes what a flow has away from it; to be called with the lock on the flows.
+    fn shut(&self, flow: &Flow) {
         flow.queue.close();
         for address in std::mem::take(&mut *lock(&flow.addresses)) {
             self.free(address);
@@ -356,11 +396,15 @@ mod tests {
         };
         assert!(!binding.yields_to(&other, 34_999, check));
         assert!(binding.yields_to(&other, 35_000, check));
-        assert!(binding.yields_to(&other, 6_000, Proof::Answer));
+        assert!(
+            binding.yields_to(&other, 6_000, Proof::Answer),
+            "never answered"
+        );
 
         binding.renew(7_000, via, Proof::Answer);
         assert!(!binding.yields_to(&other, 36_999, check));
-        assert!(!binding.yields_to(&other, 36_999, Proof::Answer));
-        assert!(binding.yields_to(&other, 37_000, Proof::Answer));
+        assert!(!binding.yields_to(&other, 14_999, Proof::Answer));
+        assert!(binding.yields_to(&other, 15_000, Proof::Answer), "silent");
+        assert!(binding.yields_to(&other, 37_000, check));
     }
 }

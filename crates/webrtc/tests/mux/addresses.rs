@@ -81,6 +81,20 @@ async fn the_password_proves_an_address() {
     }
 }
 
+/// A password that is learnt before ICE gathers is not lost.
+#[tokio::test]
+async fn a_password_may_come_first() {
+    let (mux, address) = mux("127.0.0.1:0");
+    mux.learn(&format!("a=ice-ufrag:alice\r\na=ice-pwd:{PASSWORD}\r\n"));
+    let agent = Agent::new(&mux, "alice").await;
+    let peer = Peer::new(address).await;
+    peer.send(&check("alice", "not her password")).await;
+    refused(&mux, |refused| refused.bad_integrity == 1).await;
+    peer.send(&check("alice", PASSWORD)).await;
+    agent.recv().await;
+    assert_eq!(mux.snapshot().addresses, 1);
+}
+
 /// An address whose owner is alive stays, whatever is sent in its name; and is free when the owner
 /// is gone.
 #[tokio::test]

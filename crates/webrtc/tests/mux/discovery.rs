@@ -103,6 +103,51 @@ async fn a_description_is_completed() {
     assert_eq!(mux.nat_1to1_ips(), Vec::<String>::new(), "another port");
 }
 
+/// Two servers say the same: it is offered once.
+#[tokio::test]
+async fn what_servers_agree_about_is_there_once() {
+    let net = CustomNet::new();
+    let mux = CustomMux::bind(&net, "127.0.0.1:0".parse().expect("an address")).expect("a mux");
+    let mapped = SocketAddr::new(
+        "203.0.113.9".parse().expect("an IP"),
+        mux.local_addrs()[0].port(),
+    );
+    for _ in 0..2 {
+        let server = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        let address = server.local_addr().expect("bound");
+        let (found, ()) = tokio::join!(mux.discover(address), async {
+            let mut buffer = [0; 500];
+            let (length, source) = server.recv_from(&mut buffer).await.expect("received");
+            let answer = mapped_answer(&buffer[..length], mapped);
+            server.send_to(&answer, source).await.expect("sent");
+        });
+        found.expect("an answer");
+    }
+    assert_eq!(mux.snapshot().reflexive.len(), 2);
+    assert_eq!(mux.candidates().len(), 1);
+    assert_eq!(mux.nat_1to1_ips(), ["203.0.113.9/127.0.0.1"]);
+}
+
+/// Whoever gives up leaves nothing behind.
+#[tokio::test]
+async fn a_discovery_that_is_dropped_is_forgotten() {
+    let net = CustomNet::new();
+    let mux = CustomMux::bind(&net, "127.0.0.1:0".parse().expect("an address")).expect("a mux");
+    let silent = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let address = silent.local_addr().expect("bound");
+    let mut buffer = [0; 500];
+    tokio::select! {
+        _ = mux.discover(address) => panic!("no answer was given"),
+        asked = silent.recv_from(&mut buffer) => drop(asked.expect("received")),
+    }
+    soon("the request to be forgotten", async {
+        while mux.snapshot().transactions > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_server_of_the_other_family_is_refused() {
     let net = CustomNet::new();

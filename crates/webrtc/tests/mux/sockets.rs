@@ -3,13 +3,14 @@
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket as StdSocket},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use perpacket_webrtc::udp::{MessageOptions, RecvMeta, Tos};
 use perpacket_webrtc::{AddressFamily, CustomMux, CustomNet, MuxError, PacketClass, Tap};
 use webrtc::ice::udp_mux::UDPMux as _;
 
-use crate::support::{Agent, PASSWORD, Peer, check, media, nomination, refused};
+use crate::support::{Agent, PASSWORD, Peer, answer, check, media, nomination, refused, soon};
 
 fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
@@ -67,11 +68,13 @@ async fn both_families_on_one_port() {
     ] {
         let mux = mux.with_family(family);
         let agent = Agent::new(&mux, "alice").await;
+        agent.teach(&mux);
         assert_eq!(agent.conn.local_addr().expect("known"), local);
         assert!(mux.offers(local.ip()) && !mux.offers(other.ip()));
         let before = mux.snapshot().refused.other_family;
         Peer::new(other).await.send(&check("alice", PASSWORD)).await;
         refused(&mux, |refused| refused.other_family == before + 1).await;
+        assert_eq!(mux.snapshot().addresses, 0);
         let peer = Peer::new(local).await;
         // Nothing came from there yet: the socket is found all the same.
         agent.send(&media(1), peer.address()).await;
@@ -157,19 +160,51 @@ async fn a_mux_that_nobody_holds_closes() {
     assert_eq!(net.snapshot().conns.len(), 0);
 }
 
-/// webrtc-ice closes the connection of a candidate that it has twice.
+/// webrtc-ice closes the connection of a candidate that it has twice, and may read it by then.
 #[tokio::test]
-async fn closing_before_the_first_read_has_no_effect() {
+async fn closing_before_a_check_has_no_effect_while_it_is_read() {
     let net = CustomNet::new();
     let mux = CustomMux::bind(&net, address("127.0.0.1:0")).expect("a mux");
     let agent = Agent::new(&mux, "alice").await;
+    let reader = {
+        let conn = Arc::clone(&agent.conn);
+        tokio::spawn(async move {
+            let mut buffer = [0; 999];
+            let (length, source) = conn.recv_from(&mut buffer).await.expect("open");
+            (buffer[..length].to_vec(), source)
+        })
+    };
+    tokio::task::yield_now().await;
     agent.conn.close().await.expect("closed");
+    // Longer than it takes to see that it is read.
+    tokio::time::sleep(Duration::from_millis(300)).await;
     let peer = Peer::new(mux.local_addrs()[0]).await;
     peer.send(&check("alice", PASSWORD)).await;
-    agent.grant().await;
+    let (request, source) = reader.await.expect("no panic");
+    agent.send(&answer(&request, PASSWORD), source).await;
+    peer.recv().await;
+    assert_eq!(mux.snapshot().addresses, 1);
     agent.conn.close().await.expect("closed");
     assert!(agent.conn.recv_from(&mut [0; 99]).await.is_err());
     assert_eq!(mux.snapshot().addresses, 0);
+}
+
+/// ICE has given up before any check came.
+#[tokio::test]
+async fn what_is_closed_and_not_read_goes() {
+    let net = CustomNet::new();
+    let mux = CustomMux::bind(&net, address("127.0.0.1:0")).expect("a mux");
+    let agent = Agent::new(&mux, "alice").await;
+    let nothing = agent.conn.recv_from(&mut []);
+    let waited = tokio::time::timeout(Duration::from_millis(1), nothing).await;
+    assert!(waited.is_err());
+    agent.conn.close().await.expect("closed");
+    soon("the connection to go", async {
+        while mux.snapshot().connections > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 /// What was set for a session is gone with it, also on a mux where nothing happens any more.
@@ -215,6 +250,7 @@ struct Claims(Mutex<Vec<(Vec<u8>, Option<IpAddr>)>>);
 
 impl Tap for Claims {
     fn claim(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
+        assert_ne!(datagram.last(), Some(&9), "a tap that fails");
         let is_mine = datagram.last() == Some(&7);
         if is_mine {
             let claimed = (datagram.to_vec(), meta.destination);
@@ -238,12 +274,15 @@ async fn a_tap_comes_before_the_peer_connection() {
     peer.send(&media(7)).await;
     peer.send(&media(8)).await;
     assert_eq!(agent.recv().await.0, media(8));
+    // One that panics harms nobody.
+    peer.send(&media(9)).await;
+    assert_eq!(agent.recv().await.0, media(9));
     drop(guard);
     peer.send(&media(7)).await;
     assert_eq!(agent.recv().await.0, media(7));
     let claims = claims.0.lock().expect("no panic");
     assert_eq!(*claims, [(media(7), Some(peer.mux.ip()))]);
-    assert_eq!(session.total().class(PacketClass::Srtp).received, 3);
+    assert_eq!(session.total().class(PacketClass::Srtp).received, 4);
 }
 
 /// What arrives says what was sent: here by the sender's own socket, on the wire in the lab.
