@@ -77,10 +77,10 @@ const PORT_TRIES: usize = 32;
 /// A check (RFC 8445 §7.3) goes to the peer connection that its USERNAME names. Its source address
 /// belongs to that peer connection from the moment when the integrity of the check has proved right:
 /// by the password where the mux has it from [`learn`](Self::learn) or [`complete`](Self::complete),
-/// otherwise by the peer connection's answer. All else goes by its source address. An address that
-/// belongs to one peer connection is not given to another while checks prove it, which is until 30
-/// seconds after the last (RFC 7675 §5.1). What is nobody's is dropped and counted
-/// ([`MuxSnapshot::refused`]).
+/// otherwise by the peer connection's answer. All else goes by its source address. An address stays
+/// with its peer connection until 30 seconds after the last proof (RFC 7675 §5.1). Earlier it goes only
+/// to one that got an answer from there to a check of its own, if the owner never did, or was silent
+/// for 8 seconds. What is nobody's is dropped and counted ([`MuxSnapshot::refused`]).
 ///
 /// Two peer connections between the same two addresses and ports cannot be told apart: the other end
 /// must not put several of its own on one port either.
@@ -208,7 +208,8 @@ pub struct MuxSnapshot {
 
 impl CustomMuxBuilder {
     /// Adds a socket. An unspecified address stands for all of its family that this host has, but for
-    /// link-local ones of IPv6; `[::]` leaves IPv4 alone. Of several sockets all have one port; 0 takes one that is free.
+    /// link-local ones of IPv6; `[::]` leaves IPv4 alone. Of several sockets all have one port; 0 takes
+    /// one that is free.
     #[must_use]
     pub fn bind(mut self, address: SocketAddr) -> Self {
         self.addresses.push(address);
