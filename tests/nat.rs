@@ -10,11 +10,12 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
 use perpacket_lab::{Capture, Direction, Lab, Packet, Sniffer, Test};
-use perpacket_webrtc::{CustomNet, PacketClass};
+use perpacket_webrtc::{CustomMux, CustomNet, PacketClass};
 use webrtc::ice_transport::ice_candidate_type::RTCIceCandidateType;
 use webrtc::peer_connection::configuration::RTCConfiguration;
+use webrtc::peer_connection::sdp::session_description::RTCSessionDescription;
 
-use support::connection::DEADLINE;
+use support::connection::{self, DEADLINE};
 use support::coturn::Coturn;
 use support::description::Description;
 use support::hosts::{ENOUGH, marking};
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         ("both_behind_port_restricted_nats", || {
             translated([Some(Nat::PortRestricted); 2])
         }),
+        ("a_mux_behind_a_port_restricted_nat", muxed),
     ];
     perpacket_lab::main(tests)
 }
@@ -140,52 +142,131 @@ impl Scene {
 }
 
 fn translated(nats: [Option<Nat>; 2]) -> Result<()> {
-    let mut scene = Scene::new(nats)?;
-    for (number, site) in scene.sites.iter().enumerate() {
-        for class in CLASSES {
-            site.host
-                .net
-                .set_class_options(class, marking(number, 0, class))?;
-        }
-    }
+    let scene = Scene::marked(nats)?;
     let mut alice = scene.peer(&scene.sites[0], "alice")?;
     let mut bob = scene.peer(&scene.sites[1], "bob")?;
     let tracks = [Tracks::add(&alice)?, Tracks::add(&bob)?];
     connect(&mut alice, &mut bob)?;
-    let traffic = [
-        send_everything(&alice, &tracks[0]),
-        send_everything(&bob, &tracks[1]),
-    ];
     let ends = [
         end(&alice, &scene.sites[0], &bob)?,
         end(&bob, &scene.sites[1], &alice)?,
     ];
-    for (site, from) in scene.sites.iter_mut().zip([ends[1], ends[0]]) {
-        site.host.wire.wait_for(DEADLINE, |packets| {
-            let arrived = packets.iter().filter(|packet| packet.source == from);
-            count(arrived).iter().all(|count| *count >= ENOUGH)
-        })?;
-    }
-    drop(traffic);
+    scene.both_ways([&alice, &bob], &tracks, ends)
+}
 
-    // What has arrived by now has passed all sniffers before any of them stops.
-    let end = SystemTime::now();
-    let Scene {
-        sites: [one, other],
-        coturn: _coturn,
-        _lab,
-    } = scene;
-    let passed = [one.stop()?, other.stop()?];
-    for number in [0, 1] {
-        let way = [number, 1 - number];
-        one_way(
-            number,
-            way.map(|at| &passed[at]),
-            way.map(|at| ends[at]),
-            end,
-        )?;
+/// The mux asks coturn how its port looks from outside, and the answer to an offer says it.
+fn muxed() -> Result<()> {
+    let scene = Scene::marked([Some(Nat::PortRestricted); 2])?;
+    let mut alice = scene.peer(&scene.sites[0], "alice")?;
+    let Host {
+        runtime,
+        net,
+        address,
+        ..
+    } = &scene.sites[1].host;
+    let mux = runtime.block_on(async { CustomMux::bind(net, (*address, 5000).into()) })?;
+    let found = runtime.block_on(mux.discover(scene.coturn.address))?;
+    let [reflexive] = found[..] else {
+        anyhow::bail!("{found:?}");
+    };
+    ensure!(
+        reflexive.mapped.ip() == scene.sites[1].public,
+        "{reflexive:?}"
+    );
+    let session = net.session("bob");
+    let mut bob = scene.sites[1]
+        .host
+        .stock_peer(RTCConfiguration::default(), |settings| {
+            mux.for_session(&session).install(settings);
+        })?;
+    let tracks = [Tracks::add(&alice)?, Tracks::add(&bob)?];
+
+    alice.block_on(alice.channel.offer(&alice.connection))?;
+    let offer = alice.block_on(connection::offer(&alice.connection, false))?;
+    let answer = bob.block_on(connection::answer(&bob.connection, offer))?;
+    let completed = RTCSessionDescription::answer(mux.complete(&answer.sdp))?;
+    alice.block_on(alice.connection.set_remote_description(completed))?;
+    for peer in [&mut alice, &mut bob] {
+        peer.runtime.block_on(peer.channel.greet())?;
     }
-    Ok(())
+    for peer in [&mut alice, &mut bob] {
+        peer.runtime.block_on(peer.channel.be_greeted())?;
+    }
+    let transport = alice.connection.sctp().transport();
+    let pair = alice
+        .block_on(transport.ice_transport().get_selected_candidate_pair())
+        .context("no pair is selected")?;
+    let selected = SocketAddr::new(pair.remote.address.parse()?, pair.remote.port);
+    ensure!(selected == reflexive.mapped, "{pair}");
+    let ends = [offered(&alice)?, selected];
+    scene.both_ways([&alice, &bob], &tracks, ends)
+}
+
+/// The only candidate of a peer.
+fn offered(peer: &Peer) -> Result<SocketAddr> {
+    let candidates = Description::of(peer)?.candidates;
+    Ok(candidates.first().context("no candidate")?.1)
+}
+
+impl Scene {
+    /// With a marking for each class at each site.
+    fn marked(nats: [Option<Nat>; 2]) -> Result<Self> {
+        let scene = Self::new(nats)?;
+        scene.mark()?;
+        Ok(scene)
+    }
+
+    fn mark(&self) -> Result<()> {
+        let scene = self;
+        for (number, site) in scene.sites.iter().enumerate() {
+            for class in CLASSES {
+                site.host
+                    .net
+                    .set_class_options(class, marking(number, 0, class))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has both send, and fails unless everything is right on the whole way.
+    fn both_ways(
+        self,
+        [alice, bob]: [&Peer; 2],
+        tracks: &[Tracks; 2],
+        ends: [SocketAddr; 2],
+    ) -> Result<()> {
+        let mut scene = self;
+        let traffic = [
+            send_everything(alice, &tracks[0]),
+            send_everything(bob, &tracks[1]),
+        ];
+        for (site, from) in scene.sites.iter_mut().zip([ends[1], ends[0]]) {
+            site.host.wire.wait_for(DEADLINE, |packets| {
+                let arrived = packets.iter().filter(|packet| packet.source == from);
+                count(arrived).iter().all(|count| *count >= ENOUGH)
+            })?;
+        }
+        drop(traffic);
+
+        // What has arrived by now has passed all sniffers before any of them stops.
+        let end = SystemTime::now();
+        let Scene {
+            sites: [one, other],
+            coturn: _coturn,
+            _lab,
+        } = scene;
+        let passed = [one.stop()?, other.stop()?];
+        for number in [0, 1] {
+            let way = [number, 1 - number];
+            one_way(
+                number,
+                way.map(|at| &passed[at]),
+                way.map(|at| ends[at]),
+                end,
+            )?;
+        }
+        Ok(())
+    }
 }
 
 /// Where the outside has a peer: the address that the other peer has selected.
