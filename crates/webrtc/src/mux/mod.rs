@@ -1,7 +1,9 @@
 //! One UDP port for all peer connections.
 
+mod builder;
 mod check;
 mod conn;
+mod error;
 mod flow;
 mod inbound;
 mod queue;
@@ -33,23 +35,15 @@ use self::{
 };
 use crate::{CustomNet, Session, port::Port, session::SessionState};
 
+pub use builder::CustomMuxBuilder;
+pub use error::MuxError;
 pub use reflexive::Reflexive;
 pub use refused::RefusedCounters;
-
-/// How many bytes may wait for one peer connection, unless the builder says otherwise: three times
-/// what the kernel holds for a socket by default.
-const QUEUE_BYTES: usize = 640 << 10;
-
-/// What the kernel is asked to hold for each socket. It may give less (`net.core.rmem_max`).
-const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// How often it is looked whether a datagram is still being sent on a mux that closes, and for how
 /// long: that keeps the sockets.
 const SEND_POLL: Duration = Duration::from_millis(1);
 const SEND_WAIT: Duration = Duration::from_secs(1);
-
-/// How many ports are tried until one is found that is free on all addresses.
-const PORT_TRIES: usize = 32;
 
 /// One UDP port for all peer connections, each datagram of which has the options of the network's
 /// [`Policy`](crate::Policy). It needs no fork: webrtc-ice takes it as its `UDPMux`.
@@ -141,52 +135,6 @@ impl AddressFamily {
     }
 }
 
-/// What a mux could not do.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MuxError {
-    /// A socket could not be made.
-    #[error(transparent)]
-    Bind(#[from] perpacket_udp::Error),
-    /// All candidates of one mux have one port.
-    #[error("a mux has one port, and {first} and {second} have two")]
-    Ports {
-        /// The first address.
-        first: SocketAddr,
-        /// The one with another port.
-        second: SocketAddr,
-    },
-    /// No address was given.
-    #[error("a mux needs an address to bind to")]
-    NoAddress,
-    /// No socket is of the family of the STUN server.
-    #[error("no socket of the mux is of the address family of the STUN server {server}")]
-    NoSocketTowards {
-        /// The server.
-        server: SocketAddr,
-    },
-    /// A STUN server did not say how it sees a socket.
-    #[error("the STUN server {server}, asked from {local}: {reason}")]
-    Discovery {
-        /// The server.
-        server: SocketAddr,
-        /// The socket.
-        local: SocketAddr,
-        /// What went wrong.
-        reason: String,
-    },
-}
-
-/// How a [`CustomMux`] is to be made.
-#[derive(Clone, Debug)]
-pub struct CustomMuxBuilder {
-    net: CustomNet,
-    addresses: Vec<SocketAddr>,
-    stun_servers: Vec<SocketAddr>,
-    queue_bytes: usize,
-    receive_buffer: usize,
-}
-
 /// A mux, as it was at one moment.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -206,131 +154,6 @@ pub struct MuxSnapshot {
     pub reflexive: Vec<Reflexive>,
 }
 
-impl CustomMuxBuilder {
-    /// Adds a socket. An unspecified address stands for all of its family that this host has, but for
-    /// link-local ones of IPv6; `[::]` leaves IPv4 alone. Of several sockets all have one port; 0 takes
-    /// one that is free.
-    #[must_use]
-    pub fn bind(mut self, address: SocketAddr) -> Self {
-        self.addresses.push(address);
-        self
-    }
-
-    /// Keeps asking a STUN server how it sees the sockets of its family; see
-    /// [`CustomMux::complete`]. The mapping is kept alive by asking again every 15 seconds.
-    #[must_use]
-    pub fn stun_server(mut self, server: SocketAddr) -> Self {
-        self.stun_servers.push(server);
-        self
-    }
-
-    /// How many bytes may wait for one peer connection that does not read, 64 for each datagram
-    /// included. What is beyond is dropped and counted. 640 KiB by default.
-    #[must_use]
-    pub fn queue_bytes(mut self, bytes: usize) -> Self {
-        self.queue_bytes = bytes;
-        self
-    }
-
-    /// How many bytes the kernel is asked to hold for each socket (`SO_RCVBUF`). 4 MiB by default; it
-    /// may give less.
-    #[must_use]
-    pub fn receive_buffer(mut self, bytes: usize) -> Self {
-        self.receive_buffer = bytes;
-        self
-    }
-
-    /// Binds the sockets and begins to read. To be called on a tokio runtime.
-    ///
-    /// # Errors
-    /// When there is no address, when ports differ, or when an address cannot be bound.
-    pub fn build(self) -> Result<CustomMux, MuxError> {
-        let sockets = self.sockets()?;
-        let locals: Vec<_> = sockets.iter().map(UdpSocket::local_addr).collect();
-        let errors: Vec<_> = if self.net.wants_icmp_errors() {
-            sockets.iter().map(UdpSocket::icmp_errors).collect()
-        } else {
-            Vec::new()
-        };
-        let sockets = Arc::new(sockets);
-        let shared = Arc::new(Shared {
-            sockets: ArcSwapOption::new(Some(Arc::clone(&sockets))),
-            port: CustomNet {
-                session: None,
-                ..self.net.clone()
-            }
-            .new_port(locals[0]),
-            locals,
-            net: self.net,
-            routes: Routes::new(),
-            refused: LiveRefused::default(),
-            reflexive: ArcSwap::default(),
-            queue_bytes: self.queue_bytes,
-            closed: watch::Sender::new(false),
-            tasks: Mutex::default(),
-        });
-        let mut tasks = Vec::new();
-        for socket in 0..sockets.len() {
-            let read = inbound::read(Arc::clone(&shared), Arc::clone(&sockets), socket);
-            tasks.push(tokio::spawn(read));
-        }
-        for errors in errors {
-            match errors {
-                Ok(errors) => {
-                    let count = inbound::count_errors(Arc::clone(&shared), errors);
-                    tasks.push(tokio::spawn(count));
-                }
-                Err(error) => tracing::warn!(%error, "ICMP errors are not counted"),
-            }
-        }
-        for server in self.stun_servers {
-            for socket in reflexive::sockets_towards(&shared, server) {
-                let keep = reflexive::keep(Arc::clone(&shared), socket, server);
-                tasks.push(tokio::spawn(keep));
-            }
-        }
-        *lock(&shared.tasks) = tasks;
-        Ok(CustomMux {
-            owner: Arc::new(Owner { shared }),
-            session: None,
-            family: None,
-        })
-    }
-
-    fn sockets(&self) -> Result<Vec<UdpSocket>, MuxError> {
-        let (first, rest) = self.addresses.split_first().ok_or(MuxError::NoAddress)?;
-        if let Some(second) = rest.iter().find(|second| second.port() != first.port()) {
-            return Err(MuxError::Ports {
-                first: *first,
-                second: *second,
-            });
-        }
-        let mut tries = if first.port() == 0 { PORT_TRIES } else { 1 };
-        loop {
-            let socket = self.socket(*first)?;
-            let port = socket.local_addr().port();
-            let others = rest
-                .iter()
-                .map(|address| self.socket(SocketAddr::new(address.ip(), port)));
-            let sockets: Result<Vec<_>, _> = [Ok(socket)].into_iter().chain(others).collect();
-            tries -= 1;
-            match sockets {
-                // Free on the first address only.
-                Err(perpacket_udp::Error::Bind { source, .. })
-                    if tries > 0 && source.kind() == std::io::ErrorKind::AddrInUse => {}
-                sockets => return Ok(sockets?),
-            }
-        }
-    }
-
-    fn socket(&self, address: SocketAddr) -> Result<UdpSocket, perpacket_udp::Error> {
-        UdpSocket::builder(address)
-            .only_v6(true)
-            .recv_buffer(self.receive_buffer)
-            .bind()
-    }
-}
-
 impl CustomMux {
     /// A mux with one socket, and the policy of `net`. To be called on a tokio runtime.
     ///
@@ -343,13 +166,7 @@ impl CustomMux {
     /// A mux to be made, with the policy of `net`.
     #[must_use]
     pub fn builder(net: &CustomNet) -> CustomMuxBuilder {
-        CustomMuxBuilder {
-            net: net.clone(),
-            addresses: Vec::new(),
-            stun_servers: Vec::new(),
-            queue_bytes: QUEUE_BYTES,
-            receive_buffer: RECEIVE_BUFFER,
-        }
+        CustomMuxBuilder::new(net)
     }
 
     /// The same mux for one peer connection: what is sent through it has the session's options and is
