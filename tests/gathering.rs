@@ -288,7 +288,10 @@ fn ice_restart(family: Family) -> Result<()> {
             let sockets = sockets?.len();
             until(
                 DEADLINE,
-                || format!("{sockets} sockets at {ports:?}, and no others"),
+                || {
+                    let open = side.udp_ports();
+                    format!("{sockets} sockets at {ports:?}, and not {open:?}")
+                },
                 || {
                     let open = side.udp_ports().expect("proc(5)");
                     let all_new = open.iter().all(|port| ports.contains(port));

@@ -1,0 +1,142 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_core::Stream;
+use perpacket_webrtc::ProbeError;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+/// Why a measurement gave no result.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MeasureError {
+    /// The session cannot be probed, or not any more.
+    #[error("cannot probe the session: {0}")]
+    Probe(#[from] ProbeError),
+    /// The configuration makes no sense.
+    #[error("{field} is {value}: {expected}")]
+    Config {
+        /// Which setting.
+        field: &'static str,
+        /// What it was.
+        value: String,
+        /// What it can be.
+        expected: &'static str,
+    },
+    /// What was demanded needs a privilege, or a kernel, that is not there.
+    #[error("cannot {what}: {source}")]
+    Unavailable {
+        /// What was demanded.
+        what: &'static str,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The measurement has panicked, or its runtime is gone.
+    #[error("the measurement ended without a result")]
+    Aborted,
+}
+
+/// A measurement that runs: a stream of what it sees, and then its result.
+///
+/// Dropping it ends the measurement: nothing more is sent.
+#[derive(Debug)]
+#[must_use = "dropping it ends the measurement"]
+pub struct Running<E, R> {
+    events: mpsc::UnboundedReceiver<E>,
+    result: oneshot::Receiver<Result<R, MeasureError>>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// The side of [`Running`] that measures.
+#[derive(Debug)]
+pub(crate) struct Progress<E> {
+    events: mpsc::UnboundedSender<E>,
+    stop: watch::Receiver<bool>,
+}
+
+impl<E> Progress<E> {
+    /// Tells who listens.
+    pub(crate) fn tell(&self, event: E) {
+        // An error says that nobody does.
+        let _ = self.events.send(event);
+    }
+
+    /// Returns once the measurement is to end with what there is. Cancel-safe.
+    pub(crate) async fn stopped(&mut self) {
+        // An error says that `Running` is gone, and this task with it.
+        let _ = self.stop.wait_for(|stop| *stop).await;
+    }
+
+    /// Whether the measurement is to end with what there is.
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.stop.borrow()
+    }
+}
+
+impl<E: Send + 'static, R: Send + 'static> Running<E, R> {
+    /// Runs `measure` as a task of the current tokio runtime.
+    pub(crate) fn start<F, T>(measure: F) -> Self
+    where
+        F: FnOnce(Progress<E>) -> T,
+        T: Future<Output = Result<R, MeasureError>> + Send + 'static,
+    {
+        let (events_in, events) = mpsc::unbounded_channel();
+        let (result_in, result) = oneshot::channel();
+        let (stop, stopped) = watch::channel(false);
+        let measuring = measure(Progress {
+            events: events_in,
+            stop: stopped,
+        });
+        let task = tokio::spawn(async move {
+            // An error says that nobody waits for it.
+            let _ = result_in.send(measuring.await);
+        });
+        Self {
+            events,
+            result,
+            stop,
+            task,
+        }
+    }
+}
+
+impl<E, R> Running<E, R> {
+    /// What the measurement sees next; `None` once it is done. Cancel-safe.
+    pub async fn next(&mut self) -> Option<E> {
+        self.events.recv().await
+    }
+
+    /// Ends the measurement early: [`finish`](Self::finish) then gives what there is.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// The result, once the measurement is done.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn finish(mut self) -> Result<R, MeasureError> {
+        (&mut self.result)
+            .await
+            .unwrap_or(Err(MeasureError::Aborted))
+    }
+}
+
+impl<E, R> Drop for Running<E, R> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl<E, R> Stream for Running<E, R> {
+    type Item = E;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<E>> {
+        self.events.poll_recv(context)
+    }
+}
