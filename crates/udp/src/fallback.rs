@@ -6,6 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use socket2::{Domain, Protocol, SockRef, Type};
@@ -232,6 +233,11 @@ impl Socket {
     }
 
     #[expect(clippy::unused_self, reason = "the same on every platform")]
+    pub(crate) fn sent_at(&self, _probe: u32) -> Option<SystemTime> {
+        None
+    }
+
+    #[expect(clippy::unused_self, reason = "the same on every platform")]
     pub(crate) fn df_mode(&self) -> DfMode {
         DfMode::Want
     }
@@ -239,6 +245,31 @@ impl Socket {
     #[expect(clippy::unused_self, reason = "the same on every platform")]
     pub(crate) fn set_df_mode(&self, _mode: DfMode) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Nobody says when datagrams arrived.
+#[derive(Debug)]
+pub(crate) struct Stamping;
+
+impl Stamping {
+    pub(crate) fn new(_socket: &Arc<Socket>) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// There is no portable way to them.
+#[derive(Debug)]
+pub(crate) struct RawIcmp(Infallible);
+
+impl RawIcmp {
+    pub(crate) fn open(_v6: bool) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    #[expect(clippy::unused_async, reason = "the same on every platform")]
+    pub(crate) async fn recv(&self, _buffer: &mut [u8]) -> io::Result<RecvMeta> {
+        match self.0 {}
     }
 }
 

@@ -97,6 +97,9 @@ pub struct IcmpError {
     pub reply_ttl: Option<u8>,
     /// The start of the datagram's UDP payload, as far as the offender quoted it; it may be empty.
     pub payload: Vec<u8>,
+    /// The extensions of the ICMP message, an RFC 4884 §7 structure with its header; empty if there are
+    /// none, or their checksum is wrong.
+    pub extensions: Vec<u8>,
     /// When the kernel received it, or when it was read where the kernel does not say.
     pub at: SystemTime,
 }

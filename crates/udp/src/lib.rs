@@ -40,11 +40,13 @@ mod capabilities;
 mod df;
 mod error;
 mod icmp;
+mod icmp_listener;
 mod ip_options;
 #[cfg(feature = "serde")]
 mod json;
 mod marking;
 mod options;
+mod quote;
 mod socket;
 mod transmit;
 
@@ -65,13 +67,15 @@ pub use capabilities::{Capabilities, Support};
 pub use df::DfMode;
 pub use error::{Error, OptionsError};
 pub use icmp::{IcmpError, IcmpErrorKind};
+pub use icmp_listener::IcmpListener;
 pub use ip_options::IpOptions;
 #[cfg(feature = "serde")]
 pub use json::MessageOptionsUpdate;
 pub use marking::{Dscp, Ecn, Tos};
 pub use options::MessageOptions;
+pub use quote::{Quote, QuotedError};
 pub use socket::{
-    IcmpErrors, UdpSocket, UdpSocketBuilder, create_socket_for_per_message_options,
+    IcmpErrors, Timestamps, UdpSocket, UdpSocketBuilder, create_socket_for_per_message_options,
     send_with_options,
 };
 pub use transmit::{RecvMeta, Transmit};

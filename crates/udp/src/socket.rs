@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use tokio::sync::watch;
 
@@ -261,6 +261,27 @@ impl UdpSocket {
             .map_err(|source| self.configure_error("subscribe to the ICMP errors", source))
     }
 
+    /// When a probe left this host, where the kernel says so: what was sent
+    /// [`with_probe`](Transmit::with_probe) under this number. It is known once anything can have come
+    /// back; each time can be taken once, and only the last 1,024 are kept.
+    #[must_use]
+    pub fn sent_at(&self, probe: u32) -> Option<SystemTime> {
+        self.socket.sent_at(probe)
+    }
+
+    /// Has received datagrams and ICMP errors carry the kernel's time until the guard is dropped, as
+    /// [`UdpSocketBuilder::timestamps`] has it for good.
+    ///
+    /// # Errors
+    /// [`Error::Configure`] if the kernel has no such thing.
+    pub fn timestamps(&self) -> Result<Timestamps, Error> {
+        imp::Stamping::new(&self.socket)
+            .map(|stamping| Timestamps {
+                _stamping: stamping,
+            })
+            .map_err(|source| self.configure_error("ask for timestamps", source))
+    }
+
     /// The TTL, or hop limit, of datagrams whose options leave it open.
     ///
     /// # Errors
@@ -341,6 +362,13 @@ fn send_error(transmit: &Transmit<'_>, source: std::io::Error) -> Error {
         length: transmit.contents.len(),
         source,
     }
+}
+
+/// Received datagrams carry the kernel's time as long as this lives: from [`UdpSocket::timestamps`].
+#[derive(Debug)]
+#[must_use = "dropping it turns the timestamps off"]
+pub struct Timestamps {
+    _stamping: imp::Stamping,
 }
 
 /// The ICMP errors of one socket, from [`UdpSocket::icmp_errors`].

@@ -18,6 +18,8 @@ pub struct Transmit<'a> {
     /// IPv4 options for the header, as record route (RFC 791 §3.1). IPv6 has none: there they are
     /// ignored.
     pub ip_options: Option<IpOptions>,
+    /// The number of a probe: see [`with_probe`](Self::with_probe).
+    pub probe: Option<u32>,
 }
 
 impl<'a> Transmit<'a> {
@@ -29,6 +31,7 @@ impl<'a> Transmit<'a> {
             destination,
             options: MessageOptions::NONE,
             ip_options: None,
+            probe: None,
         }
     }
 
@@ -43,6 +46,15 @@ impl<'a> Transmit<'a> {
     #[must_use]
     pub const fn with_ip_options(mut self, ip_options: IpOptions) -> Self {
         self.ip_options = Some(ip_options);
+        self
+    }
+
+    /// The same as a probe of the path. With `df_bit: true` it is sent whole whatever path MTU the
+    /// kernel has heard of, on IPv6 too; and the kernel notes when it left, where it can:
+    /// [`UdpSocket::sent_at`](crate::UdpSocket::sent_at) has that under this number.
+    #[must_use]
+    pub const fn with_probe(mut self, number: u32) -> Self {
+        self.probe = Some(number);
         self
     }
 }

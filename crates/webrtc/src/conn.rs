@@ -1,9 +1,10 @@
 use std::{
     any::Any,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
 };
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use perpacket_udp::{Capabilities, Error, RecvMeta, UdpSocket};
 use tokio::{
@@ -18,6 +19,7 @@ use crate::{
     guard::{Guard, Query},
     net::CustomNet,
     port::{Outgoing, Port},
+    probe::{Egress, Exit, ExitSocket},
 };
 
 /// A socket of a peer connection: webrtc-rs sends through it as through any `Conn`, and each
@@ -49,11 +51,26 @@ use crate::{
 /// `UDPMuxDefault` of stock webrtc-rs, say.
 #[derive(Debug)]
 pub struct CustomConn {
-    socket: UdpSocket,
+    way_out: Arc<WayOut>,
+    capabilities: Capabilities,
     port: Arc<Port>,
     guard: Guard,
     closed: watch::Sender<bool>,
     remote: OnceLock<SocketAddr>,
+}
+
+/// The socket, until the connection is closed: webrtc-ice can keep a connection that it has closed.
+#[derive(Debug)]
+struct WayOut(ArcSwapOption<UdpSocket>);
+
+impl Egress for WayOut {
+    fn towards(&self, peer: SocketAddr) -> Option<Exit> {
+        Some(Exit {
+            socket: ExitSocket::Own(self.0.load_full()?),
+            source: None,
+            target: peer,
+        })
+    }
 }
 
 impl CustomConn {
@@ -72,8 +89,14 @@ impl CustomConn {
                 Err(error) => tracing::warn!(%error, "ICMP errors are not counted"),
             }
         }
+        let capabilities = socket.capabilities();
+        let way_out = Arc::new(WayOut(ArcSwapOption::from_pointee(socket)));
+        let egress: Weak<WayOut> = Arc::downgrade(&way_out);
+        // It is new, so nobody has set it.
+        let _ = port.egress.set(egress);
         Ok(Self {
-            socket,
+            way_out,
+            capabilities,
             port,
             guard: Guard::default(),
             closed: watch::Sender::new(false),
@@ -81,23 +104,22 @@ impl CustomConn {
         })
     }
 
-    /// What the kernel lets this socket do.
+    /// What the kernel lets this socket do; once it is closed, what it was first thought to.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        self.socket.capabilities()
-    }
-
-    fn is_closed(&self) -> bool {
-        *self.closed.borrow()
+        let socket = self.way_out.0.load();
+        socket
+            .as_ref()
+            .map_or(self.capabilities, |socket| socket.capabilities())
     }
 
     /// The next datagram for the stack that fits into `buffer`, as [`Conn::recv_from`] promises it.
-    async fn receive(&self, buffer: &mut [u8]) -> (usize, SocketAddr) {
+    async fn receive(&self, socket: &UdpSocket, buffer: &mut [u8]) -> (usize, SocketAddr) {
         self.guard.settled().await;
         loop {
             let meta = match self.guard.query() {
-                None => self.port.receive(&self.socket, buffer).await,
-                Some(query) => match self.receive_until_due(buffer, query).await {
+                None => self.port.receive(socket, buffer).await,
+                Some(query) => match self.receive_until_due(socket, buffer, query).await {
                     Some(meta) => meta,
                     None => continue,
                 },
@@ -109,9 +131,14 @@ impl CustomConn {
     }
 
     /// Receives while a request needs not be sent again, or else sends it.
-    async fn receive_until_due(&self, buffer: &mut [u8], query: &Query) -> Option<RecvMeta> {
+    async fn receive_until_due(
+        &self,
+        socket: &UdpSocket,
+        buffer: &mut [u8],
+        query: &Query,
+    ) -> Option<RecvMeta> {
         // A flood leaves no time to wait: the clock is asked first.
-        let received = self.port.receive(&self.socket, buffer);
+        let received = self.port.receive(socket, buffer);
         if Instant::now() < query.due()
             && let Ok(meta) = timeout_at(query.due(), received).await
         {
@@ -140,20 +167,18 @@ impl CustomConn {
     /// Sends a datagram as the policy has it, and counts it.
     async fn transmit(&self, datagram: &[u8], target: SocketAddr) {
         let outgoing = self.port.outgoing(datagram, target);
-        if self.is_closed() {
+        let Some(socket) = self.way_out.0.load_full() else {
             self.port
                 .dropped(&outgoing, datagram.len(), DropCause::Closed);
             return;
-        }
+        };
         let asking = (self.port.hub.dont_fragment
             && self.guard.is_relay()
             && outgoing.options.df_bit == Some(true))
         .then(|| with_dont_fragment(datagram))
         .flatten();
         let datagram = asking.as_deref().unwrap_or(datagram);
-        self.port
-            .send(&self.socket, datagram, target, &outgoing)
-            .await;
+        self.port.send(&socket, datagram, target, &outgoing).await;
     }
 }
 
@@ -189,10 +214,13 @@ impl Conn for CustomConn {
     /// Fails only once the connection is closed. Dropping the future loses no datagram.
     async fn recv_from(&self, buffer: &mut [u8]) -> webrtc_util::Result<(usize, SocketAddr)> {
         let mut closed = self.closed.subscribe();
+        let Some(socket) = self.way_out.0.load_full() else {
+            return Err(webrtc_util::Error::ErrUseClosedNetworkConn);
+        };
         tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => Err(webrtc_util::Error::ErrUseClosedNetworkConn),
-            received = self.receive(buffer) => Ok(received),
+            received = self.receive(&socket, buffer) => Ok(received),
         }
     }
 
@@ -220,9 +248,10 @@ impl Conn for CustomConn {
         self.remote.get().copied()
     }
 
-    /// Ends every [`recv_from`](Conn::recv_from). The descriptors are closed when the last reference
-    /// is dropped, and no receive is pending.
+    /// Ends every [`recv_from`](Conn::recv_from), and closes the socket as soon as no send waits for
+    /// room in it.
     async fn close(&self) -> webrtc_util::Result<()> {
+        self.way_out.0.store(None);
         self.closed.send_replace(true);
         Ok(())
     }

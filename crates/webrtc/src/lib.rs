@@ -39,6 +39,7 @@ mod mux;
 mod net;
 mod policy;
 mod port;
+mod probe;
 mod protection;
 mod session;
 mod tap;
@@ -56,5 +57,8 @@ pub use mux::{
 pub use net::{ConnSnapshot, CustomNet, CustomNetBuilder, NetSnapshot};
 pub use perpacket_udp as udp;
 pub use policy::{MediaKind, Overrides, Policy, PolicySnapshot, Priority, Stream};
+pub use probe::{
+    Attribution, Clock, Probe, ProbeAnswer, ProbeError, ProbeOutcome, ProbeResult, Prober, Rtt,
+};
 pub use session::{Session, SessionId};
 pub use tap::{Tap, TapGuard};

@@ -1,4 +1,8 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use perpacket_udp::{IcmpError, IcmpErrors, MessageOptions, RecvMeta, Transmit, UdpSocket};
@@ -7,6 +11,7 @@ use crate::{
     Classified, DropCause, Event, PacketClass, Relayed, channel_binding, classify,
     counters::Counters,
     net::Hub,
+    probe::Egress,
     protection::Protection,
     relayed_payload,
     session::{SessionId, SessionState},
@@ -30,6 +35,8 @@ pub(crate) struct Port {
     channels: ArcSwap<Vec<(u16, SocketAddr)>>,
     /// Where there is no session, which has one for all its sockets.
     protection: Protection,
+    /// Set once there is somebody who sends.
+    pub(crate) egress: OnceLock<Weak<dyn Egress>>,
 }
 
 /// A datagram on its way out: whose it is, and what its header is to say.
@@ -64,6 +71,7 @@ impl Port {
             hub,
             channels: ArcSwap::default(),
             protection: Protection::default(),
+            egress: OnceLock::new(),
         }
     }
 

@@ -10,14 +10,17 @@ use super::refused::Field;
 use crate::{IpOptions, MessageOptions, Tos, Transmit};
 
 const INT: usize = space(size_of::<i32>());
-const V4: usize = 2 * INT + space(size_of::<libc::in_pktinfo>()) + space(IpOptions::CAPACITY);
-const V6: usize = 4 * INT + space(size_of::<libc::in6_pktinfo>());
+const V4: usize = 4 * INT + space(size_of::<libc::in_pktinfo>()) + space(IpOptions::CAPACITY);
+const V6: usize = 6 * INT + space(size_of::<libc::in6_pktinfo>());
 
 /// Room for all messages of the larger family.
 pub(super) type SendControl = Control<{ if V4 > V6 { V4 } else { V6 } }>;
 
 /// `IPV6_FLOWINFO` of `linux/in6.h`, which libc leaves out.
 const IPV6_FLOWINFO: i32 = 11;
+
+/// `SCM_TS_OPT_ID` of `asm-generic/socket.h`, since Linux 6.13, which libc leaves out.
+const SCM_TS_OPT_ID: i32 = 81;
 
 /// What a datagram travels as. The destination decides it, not the socket: Linux ignores IPv6
 /// messages towards a v4-mapped address, and IPv4 messages towards an IPv6 one, without a word.
@@ -55,10 +58,12 @@ impl Context {
         self.without & field.bit() == 0
     }
 
-    /// The fields of `options` that would travel as a control message.
-    pub(super) fn present(self, options: &MessageOptions) -> impl Iterator<Item = Field> + use<> {
+    /// The fields of a datagram that would travel as a control message.
+    pub(super) fn present(self, transmit: &Transmit<'_>) -> impl Iterator<Item = Field> + use<> {
         let v6 = self.family == Family::V6;
+        let options = &transmit.options;
         let flags = [
+            (Field::Timestamp, transmit.probe.is_some()),
             (Field::FlowLabel, v6 && options.flow_label.is_some()),
             (Field::Tos, options.tos_byte().is_some()),
             (Field::Ttl, options.ttl.is_some()),
@@ -78,6 +83,10 @@ impl Context {
         let result = match self.family {
             Family::V4 => self.encode_v4(transmit, &mut control),
             Family::V6 => self.encode_v6(&transmit.options, &mut control),
+        };
+        let result = match transmit.probe.filter(|_| self.has(Field::Timestamp)) {
+            Some(number) => result.and_then(|()| encode_timestamp(number, &mut control)),
+            None => result,
         };
         debug_assert!(
             result.is_ok(),
@@ -147,4 +156,16 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Asks for a timestamp of this datagram alone, under a number:
+/// `Documentation/networking/timestamping.rst` of Linux, §1.3.4 and §1.7.
+fn encode_timestamp(number: u32, control: &mut SendControl) -> Result<(), super::cmsg::Full> {
+    let flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
+    control.push(
+        libc::SOL_SOCKET,
+        libc::SO_TIMESTAMPING,
+        &flags.to_ne_bytes(),
+    )?;
+    control.push(libc::SOL_SOCKET, SCM_TS_OPT_ID, &number.to_ne_bytes())
 }

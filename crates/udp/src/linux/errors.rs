@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::{
     receive,
+    sent::SentTimes,
     socket::Socket,
     sys::{ControlBuffer, receive_message, set_option},
 };
@@ -27,11 +28,16 @@ const BACKLOG: usize = 1024;
 /// Linux quotes at most 520 bytes on IPv4 and 1,184 on IPv6.
 const QUOTE: usize = 1280;
 
+/// Of `linux/in.h` and `linux/in6.h`, which libc leaves out.
+const IP_RECVERR_RFC4884: i32 = 26;
+const IPV6_RECVERR_RFC4884: i32 = 31;
+
 #[derive(Debug)]
 pub(super) struct Errors {
     on: AtomicBool,
     subscribers: Mutex<usize>,
     sender: broadcast::Sender<IcmpError>,
+    pub(super) sent: SentTimes,
 }
 
 impl Errors {
@@ -40,6 +46,7 @@ impl Errors {
             on: AtomicBool::new(false),
             subscribers: Mutex::new(0),
             sender: broadcast::Sender::new(BACKLOG),
+            sent: SentTimes::default(),
         }
     }
 
@@ -101,23 +108,34 @@ impl Errors {
             if let Some(error) = receive::icmp_error(&received, &payload) {
                 // An error from `send` says that nobody listens any more.
                 let _ = self.sender.send(error);
+            } else if let Some((probe, at)) = receive::sent_time(&received) {
+                self.sent.note(probe, at);
             }
         }
         false
     }
-}
 
-/// Empties an error queue that nobody wants to know of: of a twin, which holds what this host said of
-/// its own datagrams, and the failed send has said that already.
-pub(super) fn discard(socket: &Descriptor) {
-    let mut control = ControlBuffer::new();
-    while receive_message(socket.as_fd(), &mut [], &mut control, libc::MSG_ERRQUEUE).is_ok() {}
-    let _ = socket.take_error();
+    /// Empties an error queue of which nobody wants the errors: of a twin, which holds what this host
+    /// said of its own datagrams, and the failed send has said that already.
+    pub(super) fn discard(&self, socket: &Descriptor) {
+        let mut control = ControlBuffer::new();
+        while let Ok(received) =
+            receive_message(socket.as_fd(), &mut [], &mut control, libc::MSG_ERRQUEUE)
+        {
+            if let Some((probe, at)) = receive::sent_time(&received) {
+                self.sent.note(probe, at);
+            }
+        }
+        let _ = socket.take_error();
+    }
 }
 
 fn switch(fd: BorrowedFd<'_>, v6: bool, on: bool) -> std::io::Result<()> {
+    // Where ICMP extensions begin, since Linux 5.9: nice to know.
+    let _ = set_option(fd, libc::SOL_IP, IP_RECVERR_RFC4884, on.into());
     set_option(fd, libc::SOL_IP, libc::IP_RECVERR, on.into())?;
     if v6 {
+        let _ = set_option(fd, libc::SOL_IPV6, IPV6_RECVERR_RFC4884, on.into());
         set_option(fd, libc::SOL_IPV6, libc::IPV6_RECVERR, on.into())
     } else {
         Ok(())

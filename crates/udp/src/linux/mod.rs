@@ -4,11 +4,14 @@
 pub mod cmsg;
 mod control;
 mod errors;
+mod raw;
 mod receive;
 mod refused;
+mod sent;
 mod socket;
 mod sys;
 mod twins;
 
 pub(crate) use errors::Subscription;
-pub(crate) use socket::Socket;
+pub(crate) use raw::RawIcmp;
+pub(crate) use socket::{Socket, Stamping};

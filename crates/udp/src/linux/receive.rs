@@ -16,6 +16,7 @@ mod origin {
     pub(super) const LOCAL: u8 = 1;
     pub(super) const ICMP: u8 = 2;
     pub(super) const ICMP6: u8 = 3;
+    pub(super) const TIMESTAMPING: u8 = 4;
 }
 
 /// The fields that any received message may carry.
@@ -27,6 +28,7 @@ struct Fields<'a> {
     interface: Option<u32>,
     timestamp: Option<SystemTime>,
     error: Option<&'a [u8]>,
+    sent: Option<SystemTime>,
 }
 
 impl<'a> Fields<'a> {
@@ -55,6 +57,10 @@ impl<'a> Fields<'a> {
                     }
                 }
                 (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => fields.timestamp = timestamp(payload),
+                // struct scm_timestamping { struct timespec ts[3]; }: the first is by software.
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
+                    fields.sent = timestamp(&payload[..payload.len() / 3]);
+                }
                 (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR) => {
                     fields.error = Some(payload);
                 }
@@ -119,14 +125,17 @@ pub(super) fn icmp_error(received: &Received<'_>, payload: &[u8]) -> Option<Icmp
     let fields = Fields::read(received.control);
     // struct sock_extended_err { __u32 errno; __u8 origin, type, code, pad; __u32 info, data; }
     let (error, offender) = fields.error?.split_first_chunk::<16>()?;
-    let [_, _, _, _, origin, kind, code, _, a, b, c, d, ..] = *error;
+    let [_, _, _, _, origin, kind, code, _, a, b, c, d, data @ ..] = error;
+    let (origin, kind, code) = (*origin, *kind, *code);
     let kind = match origin {
         origin::LOCAL => IcmpErrorKind::LocalTooBig,
         origin::ICMP => IcmpErrorKind::from_v4(kind, code),
         origin::ICMP6 => IcmpErrorKind::from_v6(kind, code),
         _ => return None,
     };
-    let info = u32::from_ne_bytes([a, b, c, d]);
+    let info = u32::from_ne_bytes([*a, *b, *c, *d]);
+    let payload = &payload[..received.len.min(payload.len())];
+    let (payload, extensions) = split_extensions(payload, *data);
     let too_big = matches!(
         kind,
         IcmpErrorKind::PacketTooBig | IcmpErrorKind::LocalTooBig
@@ -141,9 +150,35 @@ pub(super) fn icmp_error(received: &Received<'_>, payload: &[u8]) -> Option<Icmp
         kind,
         next_hop_mtu: (too_big && info != 0).then_some(info),
         reply_ttl: fields.ttl.filter(|_| origin != origin::LOCAL),
-        payload: payload[..received.len.min(payload.len())].to_vec(),
+        payload: payload.to_vec(),
+        extensions: extensions.to_vec(),
         at: fields.timestamp.unwrap_or_else(SystemTime::now),
     })
+}
+
+/// Where the quoted payload ends and the extensions of RFC 4884 begin, by a `struct
+/// sock_ee_data_rfc4884 { __u16 len; __u8 flags; __u8 reserved; }`.
+fn split_extensions(quoted: &[u8], data: [u8; 4]) -> (&[u8], &[u8]) {
+    /// `SO_EE_RFC4884_FLAG_INVALID`
+    const INVALID: u8 = 1;
+    let [a, b, flags, _] = data;
+    let at = usize::from(u16::from_ne_bytes([a, b]));
+    match quoted.split_at_checked(at) {
+        Some((payload, extensions)) if at > 0 => {
+            let valid = flags & INVALID == 0;
+            (payload, if valid { extensions } else { &[] })
+        }
+        _ => (quoted, &[]),
+    }
+}
+
+/// An entry of the error queue that says when a probe left.
+pub(super) fn sent_time(received: &Received<'_>) -> Option<(u32, SystemTime)> {
+    let fields = Fields::read(received.control);
+    let (error, _) = fields.error?.split_first_chunk::<16>()?;
+    let [_, _, _, _, origin, _, _, _, _, _, _, _, number @ ..] = error;
+    (*origin == origin::TIMESTAMPING).then_some(())?;
+    Some((u32::from_ne_bytes(*number), fields.sent?))
 }
 
 /// The address in a `struct sockaddr_in` or `struct sockaddr_in6`.
@@ -176,6 +211,7 @@ mod tests {
             let received = Received { len, flags: 0, source, control: &control };
             let _ = meta(&received);
             let _ = icmp_error(&received, &payload);
+            let _ = sent_time(&received);
         }
 
         /// The same behind headers that are right, so that every payload parser is reached.
@@ -188,6 +224,7 @@ mod tests {
             let received = Received { len: 0, flags: 0, source, control: control.as_bytes() };
             let _ = meta(&received);
             let _ = icmp_error(&received, &payload);
+            let _ = sent_time(&received);
         }
     }
 }

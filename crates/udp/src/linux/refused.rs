@@ -12,10 +12,17 @@ pub(super) enum Field {
     Tos,
     DontFragment,
     FlowLabel,
+    Timestamp,
 }
 
 impl Field {
-    pub(super) const ALL: [Self; 4] = [Self::FlowLabel, Self::Tos, Self::Ttl, Self::DontFragment];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Timestamp,
+        Self::FlowLabel,
+        Self::Tos,
+        Self::Ttl,
+        Self::DontFragment,
+    ];
 
     pub(super) const fn bit(self) -> u8 {
         match self {
@@ -23,6 +30,7 @@ impl Field {
             Self::Tos => 2,
             Self::DontFragment => 4,
             Self::FlowLabel => 8,
+            Self::Timestamp => 16,
         }
     }
 
@@ -32,6 +40,7 @@ impl Field {
             Self::Tos => "TOS",
             Self::DontFragment => "don't-fragment",
             Self::FlowLabel => "flow label",
+            Self::Timestamp => "timestamp",
         }
     }
 }

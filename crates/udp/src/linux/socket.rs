@@ -1,12 +1,13 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     ptr,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
+    time::SystemTime,
 };
 
 use socket2::{SockAddr, Socket as Descriptor};
@@ -17,9 +18,10 @@ use tokio::{
 
 use super::{
     control::{Context, Family},
-    errors::{Errors, discard},
+    errors::Errors,
     receive,
     refused::{Field, Refused, degrade, is_refusal},
+    sent::report_sent_times,
     sys::{
         ControlBuffer, get_option, probe_message, receive_message, register, send_message,
         set_option,
@@ -44,6 +46,8 @@ pub(crate) struct Socket {
     /// The DF mode of a datagram that asks for none.
     default_mode: AtomicU8,
     default_tos: AtomicU8,
+    /// How many want to know when datagrams arrived.
+    stamping: Mutex<usize>,
     /// Twins cannot be had: main's DF mode is switched under `mode_now`, by every sender.
     locked: AtomicBool,
     mode_now: Mutex<DfMode>,
@@ -100,7 +104,7 @@ impl Socket {
             }
         }
         if config.timestamps {
-            set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1)?;
+            stamp_received(fd, true)?;
         }
         // The default depends on net.ipv4.ip_no_pmtu_disc, so it is read, never assumed.
         let mode = DfMode::from_raw(get_option(fd, libc::SOL_IP, libc::IP_MTU_DISCOVER)?)
@@ -114,6 +118,7 @@ impl Socket {
             df_off: config.df_off,
             default_mode: AtomicU8::new(u8::try_from(mode.raw()).unwrap_or_default()),
             default_tos: AtomicU8::new(tos.byte()),
+            stamping: Mutex::new(config.timestamps.into()),
             locked: AtomicBool::new(locked),
             mode_now: Mutex::new(mode),
             refused: Refused::default(),
@@ -193,6 +198,7 @@ impl Socket {
     fn carrier(&self, transmit: &Transmit<'_>) -> io::Result<Carrier<'_>> {
         let family = Family::of(transmit.destination);
         let mode = match (family, transmit.options.df_bit) {
+            (Family::V6, Some(true)) if transmit.probe.is_some() => Some(self.df_on),
             // IPv6 has a control message for it.
             (Family::V6, _) | (_, None) => None,
             (Family::V4, Some(true)) => Some(self.df_on),
@@ -206,9 +212,9 @@ impl Socket {
             && family == Family::V6
             && transmit.options.source.is_none();
         let mode = match mode {
-            Some(mode) => mode,
+            Some(mode) if family == Family::V4 || !unpinned => mode,
             None if self.errors.on() && !unpinned => self.df_mode(),
-            None => return Ok(Carrier::Main),
+            _ => return Ok(Carrier::Main),
         };
         match self.twins.get(mode, self.main(), self.local) {
             Ok(twin) => Ok(Carrier::Twin(twin)),
@@ -258,7 +264,7 @@ impl Socket {
             if self.errors.on() && (is_main || last) {
                 self.errors.drain(socket);
             } else {
-                discard(socket);
+                self.errors.discard(socket);
             }
             if last {
                 return result;
@@ -279,6 +285,10 @@ impl Socket {
             without: self.refused.bits(),
             unpin_source,
         };
+        if transmit.probe.is_some() && context.without & Field::Timestamp.bit() == 0 {
+            // Without it the kernel refuses the number of the timestamp.
+            let _ = report_sent_times(socket.as_fd());
+        }
         let destination = SockAddr::from(self.in_own_family(transmit.destination));
         let mut attempt = |without| {
             context.without = without;
@@ -314,7 +324,7 @@ impl Socket {
         degrade(
             error,
             &self.refused,
-            context.present(&transmit.options),
+            context.present(transmit),
             attempt,
             |field| self.refuses(field, transmit),
         )
@@ -333,7 +343,8 @@ impl Socket {
             source: None,
             ..transmit.options
         };
-        let probe = Transmit::new(&[], transmit.destination).with_options(options);
+        let mut probe = Transmit::new(&[], transmit.destination).with_options(options);
+        probe.probe = transmit.probe;
         let destination = SockAddr::from(self.in_own_family(transmit.destination));
         let control = context.encode(&probe);
         probe_message(self.main().as_fd(), &destination, control.as_bytes())
@@ -361,7 +372,7 @@ impl Socket {
     async fn writable(&self, carrier: Carrier<'_>) -> io::Result<()> {
         let descriptor = match carrier {
             Carrier::Twin(twin) => {
-                discard(twin);
+                self.errors.discard(twin);
                 twin
             }
             Carrier::Main | Carrier::Locked(_) => {
@@ -409,6 +420,18 @@ impl Socket {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// When a probe left. Its time is in the error queue of whoever sent it, before anything can come
+    /// back.
+    pub(crate) fn sent_at(&self, probe: u32) -> Option<SystemTime> {
+        self.errors.sent.take(probe).or_else(|| {
+            for twin in self.twins.iter() {
+                self.errors.discard(twin);
+            }
+            self.errors.drain(self.main());
+            self.errors.sent.take(probe)
+        })
     }
 
     pub(super) async fn drain_when_ready(&self) {
@@ -464,6 +487,47 @@ impl Socket {
             Ordering::Relaxed,
         );
         Ok(())
+    }
+}
+
+/// Whether what arrives carries the time when it did, `socket(7)`.
+fn stamp_received(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, on.into())
+}
+
+/// Somebody wants to know when datagrams arrived.
+#[derive(Debug)]
+pub(crate) struct Stamping(Weak<Socket>);
+
+impl Stamping {
+    pub(crate) fn new(socket: &Arc<Socket>) -> io::Result<Self> {
+        let mut wanted = socket
+            .stamping
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *wanted == 0 {
+            stamp_received(socket.main().as_fd(), true)?;
+        }
+        *wanted += 1;
+        Ok(Self(Arc::downgrade(socket)))
+    }
+}
+
+impl Drop for Stamping {
+    fn drop(&mut self) {
+        let Some(socket) = self.0.upgrade() else {
+            return;
+        };
+        let mut wanted = socket
+            .stamping
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *wanted -= 1;
+        if *wanted == 0
+            && let Err(error) = stamp_received(socket.main().as_fd(), false)
+        {
+            tracing::warn!(%error, "cannot turn timestamps off");
+        }
     }
 }
 

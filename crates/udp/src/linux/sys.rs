@@ -15,8 +15,8 @@ use tokio::{
 };
 
 /// Room for every control message that a receive can bring: on a dual-stack socket the IPv4 and the
-/// IPv6 form of TTL, TOS and destination, a timestamp, and an extended error with its offender.
-const RECEIVE_CONTROL: usize = 384;
+/// IPv6 form of TTL, TOS and destination, two kinds of timestamp, and an extended error with its offender.
+const RECEIVE_CONTROL: usize = 512;
 
 #[expect(
     clippy::cast_possible_truncation,
@@ -26,11 +26,12 @@ mod constants {
     use std::mem::size_of;
 
     pub(super) const INT_LENGTH: libc::socklen_t = size_of::<i32>() as libc::socklen_t;
+    pub(super) const FILTER_LENGTH: libc::socklen_t = size_of::<[u32; 8]>() as libc::socklen_t;
     pub(super) const PROGRAM_LENGTH: libc::socklen_t =
         size_of::<libc::sock_fprog>() as libc::socklen_t;
     pub(super) const RETURN_CONSTANT: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 }
-use constants::{INT_LENGTH, PROGRAM_LENGTH, RETURN_CONSTANT};
+use constants::{FILTER_LENGTH, INT_LENGTH, PROGRAM_LENGTH, RETURN_CONSTANT};
 
 /// Storage for received control messages, aligned for the kernel's header.
 #[repr(C, align(8))]
@@ -162,6 +163,28 @@ pub(super) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: i32) 
             name,
             (&raw const value).cast(),
             INT_LENGTH,
+        )
+    };
+    check(result as isize).map(drop)
+}
+
+/// Lets only these types of `ICMPv6` through (RFC 3542 §3.2).
+pub(super) fn set_icmp6_filter(fd: BorrowedFd<'_>, types: &[u8]) -> io::Result<()> {
+    /// `ICMPV6_FILTER` of `linux/icmpv6.h`.
+    const ICMPV6_FILTER: i32 = 1;
+    // struct icmp6_filter { __u32 data[8]; }: a bit for each type that is left out.
+    let mut filter = [u32::MAX; 8];
+    for kind in types {
+        filter[usize::from(kind >> 5)] &= !(1 << (kind & 31));
+    }
+    // SAFETY: the kernel reads as many bytes as the array has, and keeps a copy.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_ICMPV6,
+            ICMPV6_FILTER,
+            (&raw const filter).cast(),
+            FILTER_LENGTH,
         )
     };
     check(result as isize).map(drop)

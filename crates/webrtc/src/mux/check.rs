@@ -24,7 +24,7 @@ pub(super) fn nominates(datagram: &[u8]) -> bool {
 }
 
 /// Whether MESSAGE-INTEGRITY is there and right (RFC 8489 §14.5), with a short-term password.
-pub(super) fn has_integrity(datagram: &[u8], password: &str) -> bool {
+pub(crate) fn has_integrity(datagram: &[u8], password: &str) -> bool {
     let mut message = Message {
         raw: datagram.to_vec(),
         ..Message::default()
@@ -39,7 +39,7 @@ pub(super) fn has_integrity(datagram: &[u8], password: &str) -> bool {
 }
 
 /// The address that a STUN server saw a request come from (RFC 8489 §14.2).
-pub(super) fn mapped_address(response: &[u8]) -> Option<SocketAddr> {
+pub(crate) fn mapped_address(response: &[u8]) -> Option<SocketAddr> {
     let value = stun_attribute(response, ATTR_XORMAPPED_ADDRESS.value())?;
     StunHeader::parse(response)?.xor_address(value)
 }

@@ -9,7 +9,12 @@ use super::{
     queue::Popped,
     routes::{Asker, Proof},
 };
-use crate::{DropCause, PacketClass, StunClass, StunHeader, policy::key, port::Outgoing};
+use crate::{
+    DropCause, PacketClass, StunClass, StunHeader,
+    policy::key,
+    port::Outgoing,
+    probe::{Egress, Exit, ExitSocket},
+};
 
 /// How long who still reads has time to show it.
 const GRACE: Duration = Duration::from_millis(100);
@@ -67,6 +72,18 @@ impl MuxConn {
             .routes
             .towards(peer)
             .or_else(|| Some((shared.via_towards(target)?, target)))
+    }
+}
+
+impl Egress for MuxConn {
+    fn towards(&self, peer: SocketAddr) -> Option<Exit> {
+        let sockets = self.shared.sockets.load_full()?;
+        let (via, target) = self.shared.routes.towards(key(peer))?;
+        Some(Exit {
+            socket: ExitSocket::OneOf(sockets, via.socket),
+            source: via.local,
+            target,
+        })
     }
 }
 

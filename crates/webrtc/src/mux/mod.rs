@@ -36,8 +36,10 @@ use self::{
 use crate::{CustomNet, Session, port::Port, session::SessionState};
 
 pub use builder::CustomMuxBuilder;
+pub(crate) use check::{has_integrity, mapped_address};
 pub use error::MuxError;
 pub use reflexive::Reflexive;
+pub(crate) use reflexive::credentials;
 pub use refused::RefusedCounters;
 
 /// How often it is looked whether a datagram is still being sent on a mux that closes, and for how
@@ -373,7 +375,11 @@ impl CustomMux {
                 shared: Arc::clone(shared),
                 flow: Arc::clone(&flow),
             };
-            (flow, Arc::new(conn))
+            let conn = Arc::new(conn);
+            let egress = Arc::downgrade(&conn) as _;
+            // It is new, so nobody has set it.
+            let _ = flow.port.egress.set(egress);
+            (flow, conn)
         });
         // After it is there, or else it could be made when all others have been closed.
         if *shared.closed.borrow() {

@@ -262,7 +262,7 @@ fn write_candidates(completed: &mut String, candidates: &[String], section: &[&s
 }
 
 /// Each pair of username fragment and password in a session description (RFC 8839 §5.4).
-pub(super) fn credentials(description: &str) -> Vec<(&str, &str)> {
+pub(crate) fn credentials(description: &str) -> Vec<(&str, &str)> {
     let values = |attribute: &'static str| {
         description
             .lines()
