@@ -11,6 +11,7 @@ pub(crate) mod description;
 pub(crate) mod exchange;
 pub(crate) mod hosts;
 pub(crate) mod internet;
+pub(crate) mod measured;
 pub(crate) mod media;
 pub(crate) mod nat;
 pub(crate) mod numbers;

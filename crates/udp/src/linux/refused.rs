@@ -141,7 +141,12 @@ mod tests {
     fn one_refused_field_is_found_and_the_datagram_goes_out_once() {
         let refused = Refused::default();
         let mut sent = Vec::new();
-        let known = &[Field::Ttl, Field::DontFragment, Field::FlowLabel];
+        let known = &[
+            Field::Ttl,
+            Field::DontFragment,
+            Field::FlowLabel,
+            Field::Timestamp,
+        ];
         let attempt = kernel(known, &mut sent);
         let suspects = |field| !known.contains(&field);
         degrade(
@@ -162,7 +167,7 @@ mod tests {
     fn where_several_are_refused_it_goes_out_without_any() {
         let refused = Refused::default();
         let mut sent = Vec::new();
-        let known = &[Field::DontFragment, Field::FlowLabel];
+        let known = &[Field::DontFragment, Field::FlowLabel, Field::Timestamp];
         let attempt = kernel(known, &mut sent);
         degrade(
             einval(),
@@ -234,7 +239,12 @@ mod tests {
     fn where_the_question_is_refused_the_tries_decide() {
         let refused = Refused::default();
         let mut sent = Vec::new();
-        let known = &[Field::Tos, Field::DontFragment, Field::FlowLabel];
+        let known = &[
+            Field::Tos,
+            Field::DontFragment,
+            Field::FlowLabel,
+            Field::Timestamp,
+        ];
         let attempt = kernel(known, &mut sent);
         degrade(einval(), &refused, Field::ALL.into_iter(), attempt, |_| {
             true
