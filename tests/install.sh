@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what some tests need beyond Rust, on Debian or Ubuntu: nft, tc, ip, and coturn as the
-# STUN and TURN server of the lab. The tests start a coturn of their own: the service that its
+# Installs what some tests need beyond Rust, on Debian or Ubuntu: nft, tc, ip, traceroute and its like,
+# and coturn as the STUN and TURN server of the lab. The tests start a coturn of their own: the service that its
 # package brings is neither started nor enabled.
 set -eu
 [ "$(id -u)" = 0 ] && as_root= || as_root=sudo
@@ -11,6 +11,12 @@ missing nft && packages="$packages nftables"
 { missing tc || missing ip; } && packages="$packages iproute2"
 missing unshare && packages="$packages util-linux"
 missing turnserver && packages="$packages coturn"
+{ missing traceroute || missing tracepath || missing mtr || missing irtt || missing ping; } && packages="$packages traceroute iputils-tracepath mtr-tiny irtt iputils-ping"
+
+# So that an ordinary user's tests can simulate networks: the mode that udev gives it. A device on it needs
+# CAP_NET_ADMIN all the same.
+[ ! -c /dev/net/tun ] || [ "$(stat -c %a /dev/net/tun)" = 666 ] || $as_root chmod 666 /dev/net/tun
+
 [ -n "$packages" ] || exit 0
 
 # A policy that forbids it is Debian's way to keep a package from starting its service.

@@ -56,6 +56,14 @@ pub enum Error {
         /// What would have been right.
         expected: &'static str,
     },
+    /// A scenario that a simulated network cannot follow.
+    #[error("{file}: {reason}")]
+    Scenario {
+        /// The file, or what stands for it.
+        file: String,
+        /// Which field is wrong, its value, and what would be right.
+        reason: String,
+    },
     /// What was waited for did not come in time.
     #[error("{what} did not happen within {within:?}{detail}")]
     TimedOut {

@@ -4,6 +4,7 @@
 //! - [`Lab`] makes [`Node`]s, which are network namespaces, and [`Link`]s between them; [`Chain`] is the
 //!   commonest shape, host, routers, host.
 //! - [`Node::run`], [`Node::runtime`] and [`Node::spawn`] run code, a tokio runtime or a program inside.
+//! - [`Wan`] is a network of routers of our own, with the delays, losses and faults that a [`Scenario`] gives them.
 //! - [`Sniffer`] captures on an interface and yields parsed [`Packet`]s; [`write_pcap`] keeps them.
 //! - [`main`] is the `main` of a test program (`harness = false`) that does all this.
 //!
@@ -28,6 +29,7 @@ mod socket;
 mod sysctl;
 mod topology;
 mod wait;
+mod wan;
 
 pub use chain::Chain;
 pub use enter::enter;
@@ -43,3 +45,7 @@ pub use runtime::NodeRuntime;
 pub use sniffer::{Capture, Sniffer};
 pub use topology::Lab;
 pub use wait::until;
+pub use wan::{
+    Bandwidth, Counters, Hop, HopCounters, HopTruth, IcmpRate, Label, Mark, NatAddresses, Scenario,
+    SlowDscp, Wan, WanLink, Willing,
+};

@@ -67,6 +67,13 @@ pub(crate) fn cut_segments(interface: &str) -> Result<()> {
     })
 }
 
+/// Sets how many packets may wait in front of an interface.
+pub(crate) fn set_queue_length(interface: &str, packets: u32) -> Result<()> {
+    set_link(interface, &format!("txqueuelen {packets}"), |link| {
+        link.append_extra_attribute(LinkAttribute::TxQueueLen(packets))
+    })
+}
+
 /// Adds an address with its prefix.
 pub(crate) fn add_address(interface: &str, address: IpNet) -> Result<()> {
     let index = index_of(interface)?;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
-use nix::net::if_::InterfaceFlags;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType,
     SockaddrStorage, bind, getsockopt, recvmsg, setsockopt, socket, sockopt,
@@ -150,19 +150,23 @@ impl PacketSocket {
             SockProtocol::EthAll,
         )
         .map_err(failed("AF_PACKET socket"))?;
-        if interface.loopback {
-            keep_outgoing_only(&fd)
-                .map_err(|e| Error::system(format!("filter on {}", interface.name), e))?;
-        }
+        let filtered = match &interface.address {
+            Some(_) if interface.loopback => keep_outgoing_only(&fd),
+            Some(_) => Ok(()),
+            None => keep_one_interface(&fd, interface.index),
+        };
+        filtered.map_err(|e| Error::system(format!("filter on {}", interface.name), e))?;
         // Beyond net.core.rmem_max only with CAP_NET_ADMIN over the machine. The kernel doubles it.
         if setsockopt(&fd, sockopt::RcvBufForce, &(ROOM / 2)).is_err() {
             setsockopt(&fd, sockopt::RcvBuf, &(ROOM / 2)).map_err(failed("SO_RCVBUF"))?;
         }
         setsockopt(&fd, sockopt::ReceiveTimestampns, &true).map_err(failed("SO_TIMESTAMPNS"))?;
-        bind(fd.as_raw_fd(), &interface.address).map_err(failed("bind"))?;
+        if let Some(address) = &interface.address {
+            bind(fd.as_raw_fd(), address).map_err(failed("bind"))?;
+        }
         Ok(Self {
             socket: fd,
-            interface: interface.address.ifindex(),
+            interface: interface.index as usize,
         })
     }
 
@@ -209,7 +213,7 @@ impl PacketSocket {
                 })
                 .unwrap_or_else(SystemTime::now);
             let length = message.bytes;
-            // Before bind took effect the socket was open to every interface.
+            // Before bind or the filter took effect the socket was open to every interface.
             let wanted = message
                 .address
                 .filter(|from| from.ifindex() == self.interface && is_ip(from));
@@ -256,41 +260,67 @@ impl Buffer {
 
 struct Interface {
     name: String,
-    /// Its `sockaddr_ll`, with protocol 0, by which bind(2) keeps the socket's.
-    address: LinkAddr,
+    index: u32,
+    /// Its `sockaddr_ll`, with protocol 0, by which bind(2) keeps the socket's. A device without a hardware
+    /// address, such as TUN, is listed without one.
+    address: Option<LinkAddr>,
     loopback: bool,
 }
 
 impl Interface {
     fn find(name: &str) -> Result<Self> {
-        getifaddrs()
+        let index =
+            if_nametoindex(name).map_err(|e| Error::system(format!("interface {name}"), e))?;
+        let listed: Vec<_> = getifaddrs()
             .map_err(|e| Error::system("list interfaces (getifaddrs)", e))?
             .filter(|i| i.interface_name == name)
-            .find_map(|i| {
-                Some(Self {
-                    name: name.to_owned(),
-                    address: *i.address.as_ref().and_then(SockaddrStorage::as_link_addr)?,
-                    loopback: i.flags.contains(InterfaceFlags::IFF_LOOPBACK),
-                })
-            })
-            .ok_or_else(|| Error::system(format!("interface {name}"), Errno::ENODEV))
+            .collect();
+        let addresses = listed.iter().filter_map(|i| i.address.as_ref());
+        Ok(Self {
+            name: name.to_owned(),
+            index,
+            address: addresses
+                .filter_map(SockaddrStorage::as_link_addr)
+                .copied()
+                .next(),
+            loopback: listed
+                .iter()
+                .any(|i| i.flags.contains(InterfaceFlags::IFF_LOOPBACK)),
+        })
     }
 }
 
 /// On `lo` every packet passes twice, going out and coming in: keep what was sent.
+fn keep_outgoing_only(socket: &OwnedFd) -> io::Result<()> {
+    const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
+    keep_where(
+        socket,
+        libc::BPF_B,
+        PACKET_TYPE,
+        libc::PACKET_OUTGOING.into(),
+    )
+}
+
+/// In place of bind(2), which takes no less than a `sockaddr_ll`.
+fn keep_one_interface(socket: &OwnedFd, index: u32) -> io::Result<()> {
+    const INTERFACE_INDEX: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX).cast_unsigned();
+    keep_where(socket, libc::BPF_W, INTERFACE_INDEX, index)
+}
+
+/// Has the kernel throw away packets that have another value in a field than this. `size` is that of the field,
+/// `BPF_B` or `BPF_W`.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "libc widens the numbers of linux/bpf_common.h, which are 16 bits"
 )]
-fn keep_outgoing_only(socket: &OwnedFd) -> io::Result<()> {
-    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+fn keep_where(socket: &OwnedFd, size: u32, field: u32, value: u32) -> io::Result<()> {
     const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
+    let load = (libc::BPF_LD | size | libc::BPF_ABS) as u16;
 
     SockRef::from(socket).attach_filter(&[
-        SockFilter::new(LOAD_BYTE, 0, 0, PACKET_TYPE),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, libc::PACKET_OUTGOING.into()),
+        SockFilter::new(load, 0, 0, field),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, value),
         SockFilter::new(RETURN, 0, 0, u32::MAX),
         SockFilter::new(RETURN, 0, 0, 0),
     ])

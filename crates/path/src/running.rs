@@ -35,6 +35,14 @@ pub enum MeasureError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The peer is gone, or answers no probes at all.
+    #[error("the peer {peer} answered none of {probes} probes")]
+    NoAnswer {
+        /// Who was asked.
+        peer: std::net::SocketAddr,
+        /// How often.
+        probes: u32,
+    },
     /// The measurement has panicked, or its runtime is gone.
     #[error("the measurement ended without a result")]
     Aborted,

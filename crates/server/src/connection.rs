@@ -25,6 +25,7 @@ use crate::{
     CreateError,
     echo::{self, EchoTrack},
     offer::Offer,
+    tos_report::TosReport,
 };
 
 /// A peer connection, and what it is doing.
@@ -45,6 +46,7 @@ impl Connection {
         settings: SettingEngine,
         ice_servers: Vec<RTCIceServer>,
         gathering: Duration,
+        tos_report: TosReport,
     ) -> Result<(Self, String), CreateError> {
         let inner = new(settings, ice_servers)
             .await
@@ -54,7 +56,7 @@ impl Connection {
             inner: Arc::new(inner),
             closing: watch::Sender::new(false),
         };
-        connection.echo();
+        connection.echo(tos_report);
         match connection.negotiate(offer, gathering).await {
             Ok(answer) => Ok((connection, answer)),
             Err(error) => {
@@ -73,10 +75,12 @@ impl Connection {
         }
     }
 
-    fn echo(&self) {
+    fn echo(&self, tos_report: TosReport) {
         let closing = self.closing.subscribe();
         self.inner.on_data_channel(Box::new(move |channel| {
-            echo::messages(&channel, &closing);
+            if !tos_report.takes(&channel, &closing) {
+                echo::messages(&channel, &closing);
+            }
             Box::pin(async {})
         }));
         let weak = Arc::downgrade(&self.inner);

@@ -4,7 +4,8 @@
 //! [`Sessions`] makes a peer connection of an SDP offer and frees it when it ends; [`whip::router`] is
 //! the same as an HTTP service for axum. Each session's sockets belong to a
 //! [`Session`](perpacket_webrtc::Session) of the [`Transport`], so that its options can be changed
-//! while it lives, and its packets are counted.
+//! while it lives, and its packets are counted. A client that opens a data channel labelled
+//! [`TOS_REPORT_LABEL`](perpacket_path::TOS_REPORT_LABEL) is told with which marks its checks arrive.
 //!
 //! # With the fork, and without
 //!
@@ -18,6 +19,7 @@ mod echo;
 mod error;
 mod offer;
 mod sessions;
+mod tos_report;
 mod transport;
 pub mod whip;
 

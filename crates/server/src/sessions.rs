@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -11,14 +11,16 @@ use tokio::{
     time::{Instant, timeout},
 };
 use webrtc::{
-    api::setting_engine::SettingEngine, ice_transport::ice_server::RTCIceServer,
-    peer_connection::peer_connection_state::RTCPeerConnectionState,
+    api::setting_engine::SettingEngine,
+    ice_transport::ice_server::RTCIceServer,
+    peer_connection::{RTCPeerConnection, peer_connection_state::RTCPeerConnectionState},
 };
 
 use crate::{
     CreateError, Transport,
     connection::{Connection, has_ended},
     offer::Offer,
+    tos_report::TosReport,
 };
 
 /// Peer connections that answer offers and echo what they receive: each from
@@ -111,6 +113,8 @@ struct Entry {
     state: watch::Receiver<RTCPeerConnectionState>,
     begun: Instant,
     session: Session,
+    /// Whoever keeps it must not keep it from being freed when the session ends.
+    connection: Weak<RTCPeerConnection>,
     end: End,
 }
 
@@ -283,6 +287,26 @@ impl Sessions {
         list
     }
 
+    /// The peer connection of the session of that name, once it is connected; for a
+    /// [`Prober`](perpacket_webrtc::Prober), say. `None` if there is no such session, or it ends before it
+    /// is connected.
+    ///
+    /// It is closed when the session ends, whoever still has it.
+    pub async fn connected(&self, id: &SessionId) -> Option<Arc<RTCPeerConnection>> {
+        let (mut state, connection) = {
+            let live = self.shared.live();
+            let entry = live.entries.get(id)?;
+            (entry.state.clone(), Weak::clone(&entry.connection))
+        };
+        let is_decided =
+            |state: &_| *state == RTCPeerConnectionState::Connected || has_ended(*state);
+        let decided = *state.wait_for(is_decided).await.ok()?;
+        if has_ended(decided) {
+            return None;
+        }
+        connection.upgrade()
+    }
+
     /// How many sessions there are, now and whenever that changes.
     #[must_use]
     pub fn count(&self) -> watch::Receiver<usize> {
@@ -340,9 +364,16 @@ impl Shared {
         let unit = *silence_timeout / 6;
         settings.set_ice_timeouts(Some(unit), Some(5 * unit), None);
         let attached = transport.attach(&id, *bind, hints.family(), &mut settings);
+        let tos_report = TosReport::new(&attached.session);
         let begun = Instant::now();
-        let (connection, answer) =
-            Connection::answer(offer, settings, ice_servers.clone(), *gather_timeout).await?;
+        let (connection, answer) = Connection::answer(
+            offer,
+            settings,
+            ice_servers.clone(),
+            *gather_timeout,
+            tos_report,
+        )
+        .await?;
         let answer = attached.complete(answer);
 
         let (guard, gone) = watch::channel(());
@@ -360,6 +391,7 @@ impl Shared {
                         state: connection.state.clone(),
                         begun,
                         session: attached.session,
+                        connection: Arc::downgrade(&connection.inner),
                         end: end.clone(),
                     },
                 );

@@ -71,6 +71,10 @@ impl Egress for WayOut {
             target: peer,
         })
     }
+
+    fn is_open(&self) -> bool {
+        self.0.load().is_some()
+    }
 }
 
 impl CustomConn {

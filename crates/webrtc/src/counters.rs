@@ -149,6 +149,9 @@ pub struct ClassCounters {
     pub sent: u64,
     /// Their payload in bytes.
     pub sent_bytes: u64,
+    /// Those of them that are larger than the path carries, and so went out with DF 0; see
+    /// [`Session::set_path_mtu`](crate::Session::set_path_mtu).
+    pub oversize: u64,
     /// Datagrams that came in.
     pub received: u64,
     /// Their payload in bytes.
@@ -175,6 +178,7 @@ impl ClassCounters {
     fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.sent_bytes += other.sent_bytes;
+        self.oversize += other.oversize;
         self.received += other.received;
         self.received_bytes += other.received_bytes;
         self.received_ttl = other.received_ttl.or(self.received_ttl);
@@ -243,6 +247,7 @@ impl PeerCounters {
 struct LiveClass {
     sent: AtomicU64,
     sent_bytes: AtomicU64,
+    oversize: AtomicU64,
     received: AtomicU64,
     received_bytes: AtomicU64,
     received_ecn: [AtomicU64; 4],
@@ -261,6 +266,7 @@ impl LiveClass {
         ClassCounters {
             sent: self.sent.load(Relaxed),
             sent_bytes: self.sent_bytes.load(Relaxed),
+            oversize: self.oversize.load(Relaxed),
             received: self.received.load(Relaxed),
             received_bytes: self.received_bytes.load(Relaxed),
             received_ecn: self
@@ -328,6 +334,12 @@ impl Counters {
             let live = &live.classes[class.index()];
             add(&live.sent, 1);
             add(&live.sent_bytes, bytes);
+        });
+    }
+
+    pub(crate) fn oversize(&self, peer: SocketAddr, class: PacketClass) {
+        self.with(peer, PEERS, |live| {
+            add(&live.classes[class.index()].oversize, 1);
         });
     }
 

@@ -25,6 +25,22 @@ pub enum Event {
         /// Why.
         cause: DropCause,
     },
+    /// A datagram is larger than the path carries by [`Session::set_path_mtu`](crate::Session::set_path_mtu):
+    /// it goes out with DF 0.
+    Oversize {
+        /// The session of the connection.
+        session: Option<SessionId>,
+        /// The connection's address.
+        local: SocketAddr,
+        /// Whom it is for.
+        peer: SocketAddr,
+        /// What it is.
+        class: PacketClass,
+        /// Its length in bytes.
+        length: usize,
+        /// The path MTU that was set, bytes of IP packet.
+        mtu: u32,
+    },
     /// The network said that a datagram did not arrive. Anyone can forge this.
     Icmp {
         /// The session of the connection, if it is of one.

@@ -244,10 +244,13 @@ impl CustomNet {
     pub fn snapshot(&self) -> NetSnapshot {
         let hub = &self.hub;
         let (ports, mut total) = hub.ports();
+        for port in &ports {
+            total.add(&port.counters.total());
+        }
         let conns = ports
             .iter()
+            .filter(|port| port.is_open())
             .map(|port| {
-                total.add(&port.counters.total());
                 let (peers, others) = port.counters.load();
                 ConnSnapshot {
                     local: port.local,

@@ -1,6 +1,6 @@
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct Outgoing {
     /// Behind a TURN relay: whom the server relays to.
     pub(crate) peer: SocketAddr,
     pub(crate) options: MessageOptions,
+    /// It is larger than this path MTU, bytes of IP packet.
+    pub(crate) oversize: Option<u32>,
 }
 
 impl Outgoing {
@@ -54,6 +56,7 @@ impl Outgoing {
             class: classify(datagram).class,
             peer,
             options: MessageOptions::NONE,
+            oversize: None,
         }
     }
 }
@@ -77,6 +80,12 @@ impl Port {
 
     pub(crate) fn session_id(&self) -> Option<&SessionId> {
         self.session.as_deref().map(|session| &session.id)
+    }
+
+    /// Whether anything can still be sent by it. Who closes a connection may keep it.
+    pub(crate) fn is_open(&self) -> bool {
+        let egress = self.egress.get();
+        egress.is_none_or(|egress| egress.upgrade().is_some_and(|egress| egress.is_open()))
     }
 
     fn protection(&self) -> &Protection {
@@ -107,11 +116,23 @@ impl Port {
         let policy = &self.hub.policy;
         let options =
             policy.resolve_packet(target, peer, classified.class, classified.rtp, session);
-        Outgoing {
+        let mut outgoing = Outgoing {
             class: classified.class,
             peer,
             options,
+            oversize: self.oversize(datagram.len(), target),
+        };
+        if outgoing.oversize.is_some() {
+            outgoing.options.df_bit = Some(false);
         }
+        outgoing
+    }
+
+    /// The path MTU of the session, bytes of IP packet, if a datagram of that length is larger.
+    #[inline]
+    fn oversize(&self, length: usize, target: SocketAddr) -> Option<u32> {
+        let mtu = self.session.as_deref()?.path_mtu.load(Relaxed);
+        (mtu != 0 && length + header_length(target) > mtu as usize).then_some(mtu)
     }
 
     /// Sends a datagram. What cannot go out is counted and reported: to the stack it looks like one
@@ -124,6 +145,9 @@ impl Port {
         outgoing: &Outgoing,
     ) {
         let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
+        if let Some(mtu) = outgoing.oversize {
+            self.report_oversize(outgoing, datagram.len(), mtu);
+        }
         match socket.send(&transmit).await {
             Ok(_) => self
                 .counters
@@ -134,6 +158,20 @@ impl Port {
                 self.dropped(outgoing, datagram.len(), cause);
             }
         }
+    }
+
+    #[cold]
+    fn report_oversize(&self, outgoing: &Outgoing, length: usize, mtu: u32) {
+        let Outgoing { peer, class, .. } = *outgoing;
+        self.counters.oversize(peer, class);
+        self.emit(|session, local| Event::Oversize {
+            session,
+            local,
+            peer,
+            class,
+            length,
+            mtu,
+        });
     }
 
     /// The next datagram, whatever the kernel says meanwhile. Cancel-safe.
@@ -244,6 +282,16 @@ impl Port {
         while let Some(error) = errors.recv().await {
             self.complained(error);
         }
+    }
+}
+
+/// Bytes of the headers of IP and UDP, without options (RFC 791 §3.1, RFC 8200 §3, RFC 768).
+#[inline]
+pub(crate) fn header_length(target: SocketAddr) -> usize {
+    if target.ip().to_canonical().is_ipv4() {
+        28
+    } else {
+        48
     }
 }
 

@@ -2,7 +2,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::SocketAddr,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use perpacket_udp::{MessageOptions, OptionsError};
@@ -65,6 +68,8 @@ pub(crate) struct SessionState {
     pub(crate) taps: Taps,
     /// Of one peer connection: what belongs to it can come in at any of its sockets.
     pub(crate) protection: Protection,
+    /// Bytes of IP packet; 0 where it is not known.
+    pub(crate) path_mtu: AtomicU32,
     hub: Weak<Hub>,
 }
 
@@ -75,6 +80,7 @@ impl SessionState {
             overrides: LiveOverrides::default(),
             taps: Taps::default(),
             protection: Protection::default(),
+            path_mtu: AtomicU32::new(0),
             hub,
         }
     }
@@ -135,6 +141,37 @@ impl Session {
     #[must_use]
     pub fn options(&self) -> Overrides {
         Overrides::clone(&self.state.overrides.load())
+    }
+
+    /// Says how large a packet the session's path carries, bytes of IP packet, from the next datagram
+    /// on; `None` if that is not known, as at first.
+    ///
+    /// A datagram that is larger must not be lost to a router that drops it without a word, so it goes out
+    /// with DF 0, whatever the policy says: on IPv4 it may be fragmented on the way. On IPv6 only the
+    /// sender can (RFC 8200 §4.5), and Linux does so by the path MTU that ICMP has told it, so where
+    /// ICMP is blocked the datagram is lost all the same. On both it is counted in
+    /// [`ClassCounters::oversize`](crate::ClassCounters::oversize) and reported as
+    /// [`Event::Oversize`](crate::Event::Oversize): the application had better send less at a time.
+    ///
+    /// # Errors
+    /// Below 68 bytes there is no IP (RFC 791 §3.2); nothing is changed then.
+    pub fn set_path_mtu(&self, mtu: Option<u32>) -> Result<(), OptionsError> {
+        const MINIMUM: u32 = 68;
+        if let Some(mtu @ ..MINIMUM) = mtu {
+            return Err(OptionsError::OutOfRange {
+                field: "path_mtu",
+                value: mtu.into(),
+                range: "68..",
+            });
+        }
+        self.state.path_mtu.store(mtu.unwrap_or(0), Relaxed);
+        Ok(())
+    }
+
+    /// What was set by [`set_path_mtu`](Self::set_path_mtu).
+    #[must_use]
+    pub fn path_mtu(&self) -> Option<u32> {
+        Some(self.state.path_mtu.load(Relaxed)).filter(|mtu| *mtu != 0)
     }
 
     /// Lets `tap` see all that the session receives before its peer connection does, until the guard

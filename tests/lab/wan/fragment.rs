@@ -47,15 +47,24 @@ mod tests {
             .udp(1, 2)
             .write(&mut packet, &payload)
             .unwrap();
-        let pieces: Vec<_> = cut(&packet, 1500).iter().flat_map(|piece| cut(piece, 577)).collect();
-        let mut whole = Vec::new();
+        let pieces: Vec<_> = cut(&packet, 1500)
+            .iter()
+            .flat_map(|piece| cut(piece, 577))
+            .collect();
+        let mut whole: Vec<u8> = Vec::new();
         for (place, piece) in pieces.iter().enumerate() {
             let header = Ipv4HeaderSlice::from_slice(piece).unwrap();
             assert!(piece.len() <= 577);
             assert_eq!(usize::from(header.total_len()), piece.len());
-            assert_eq!(usize::from(header.fragments_offset().byte_offset()), whole.len());
+            assert_eq!(
+                usize::from(header.fragments_offset().byte_offset()),
+                whole.len()
+            );
             assert_eq!(header.more_fragments(), place + 1 < pieces.len());
-            assert_eq!(header.to_header().calc_header_checksum(), header.header_checksum());
+            assert_eq!(
+                header.to_header().calc_header_checksum(),
+                header.header_checksum()
+            );
             whole.extend(&piece[20..]);
         }
         assert_eq!(whole, packet[20..]);

@@ -88,7 +88,12 @@ impl Header {
 
     /// The ICMP type, if it is an ICMP message that begins here.
     pub(super) fn icmp_type(&self, packet: &[u8]) -> Option<u8> {
-        let is_icmp = self.protocol == if self.is_v6() { IpNumber::IPV6_ICMP } else { IpNumber::ICMP };
+        let is_icmp = self.protocol
+            == if self.is_v6() {
+                IpNumber::IPV6_ICMP
+            } else {
+                IpNumber::ICMP
+            };
         (is_icmp && !self.later_fragment).then(|| packet.get(self.len).copied())?
     }
 
@@ -131,7 +136,9 @@ pub(super) fn set_address(packet: &mut [u8], end: End, address: IpAddr) {
         (IpAddr::V4(address), End::Source) => rewrite_v4(packet, 12, &address.octets()),
         (IpAddr::V4(address), End::Destination) => rewrite_v4(packet, 16, &address.octets()),
         (IpAddr::V6(address), End::Source) => packet[8..24].copy_from_slice(&address.octets()),
-        (IpAddr::V6(address), End::Destination) => packet[24..40].copy_from_slice(&address.octets()),
+        (IpAddr::V6(address), End::Destination) => {
+            packet[24..40].copy_from_slice(&address.octets());
+        }
     }
 }
 
@@ -150,7 +157,9 @@ fn rewrite_v4(packet: &mut [u8], at: usize, new: &[u8]) {
 pub(super) fn corrected(checksum: u16, old: &[u8], new: &[u8]) -> u16 {
     let words = |bytes: &[u8], flip: u16| -> u32 {
         let words = bytes.as_chunks::<2>().0.iter();
-        words.map(|word| u32::from(u16::from_be_bytes(*word) ^ flip)).sum()
+        words
+            .map(|word| u32::from(u16::from_be_bytes(*word) ^ flip))
+            .sum()
     };
     let mut sum = u32::from(!checksum) + words(old, u16::MAX) + words(new, 0);
     while sum > 0xffff {
@@ -181,7 +190,10 @@ mod tests {
         set_address(&mut packet, End::Source, "203.0.113.255".parse().unwrap());
         set_address(&mut packet, End::Destination, "0.0.0.0".parse().unwrap());
         let header = Ipv4HeaderSlice::from_slice(&packet).unwrap();
-        assert_eq!(header.to_header().calc_header_checksum(), header.header_checksum());
+        assert_eq!(
+            header.to_header().calc_header_checksum(),
+            header.header_checksum()
+        );
         let header = Header::parse(&packet).unwrap();
         assert_eq!((header.ttl, header.tos, header.total_len), (7, 0xb9, 33));
         assert_eq!(header.source.to_string(), "203.0.113.255");
@@ -191,7 +203,10 @@ mod tests {
     #[test]
     fn ipv6_fields_do_not_touch_each_other() {
         let mut packet = Vec::new();
-        PacketBuilder::ipv6([1; 16], [2; 16], 64).udp(1, 2).write(&mut packet, b"hello").unwrap();
+        PacketBuilder::ipv6([1; 16], [2; 16], 64)
+            .udp(1, 2)
+            .write(&mut packet, b"hello")
+            .unwrap();
         packet[1] |= 0x0a;
         packet[2..4].copy_from_slice(&[0xbc, 0xde]);
         let before = packet.clone();

@@ -42,12 +42,18 @@ pub(super) fn error(hop: &Hop, complaint: Complaint, packet: &[u8], header: &Hea
                     // RFC 1191 §4 has 16 bits for it; no packet needs more.
                     let [high, low] = u16::try_from(mtu).unwrap_or(u16::MAX).to_be_bytes();
                     let rest = [0, length, high, low];
-                    (icmpv4::TYPE_DEST_UNREACH, icmpv4::CODE_DST_UNREACH_NEED_FRAG, rest)
+                    (
+                        icmpv4::TYPE_DEST_UNREACH,
+                        icmpv4::CODE_DST_UNREACH_NEED_FRAG,
+                        rest,
+                    )
                 }
             };
             let headers = IpHeaders::Ipv4(ip, etherparse::Ipv4Extensions::default());
             let builder = PacketBuilder::ip(headers).icmpv4_raw(kind, code, rest);
-            write(builder.size(body.bytes.len()), |out| builder.write(out, &body.bytes))
+            write(builder.size(body.bytes.len()), |out| {
+                builder.write(out, &body.bytes)
+            })
         }
         IpAddr::V6(to) => {
             // RFC 4884 §4 extends no "packet too big".
@@ -70,7 +76,9 @@ pub(super) fn error(hop: &Hop, complaint: Complaint, packet: &[u8], header: &Hea
             };
             let headers = IpHeaders::Ipv6(ip, etherparse::Ipv6Extensions::default());
             let builder = PacketBuilder::ip(headers).icmpv6_raw(kind, 0, rest);
-            write(builder.size(body.bytes.len()), |out| builder.write(out, &body.bytes))
+            write(builder.size(body.bytes.len()), |out| {
+                builder.write(out, &body.bytes)
+            })
         }
     }
 }
@@ -97,12 +105,17 @@ fn body(hop: &Hop, packet: &[u8], header: &Header, room: usize, may_extend: bool
     // RFC 4884 §3 to §5: what has extensions quotes at least 128 bytes, filled up with zeros, a multiple of 4
     // or 8. Routers that say no more do not quote more, so that it is where old readers expect it (§5.1).
     const EXTENDED: usize = 128;
-    let extensions = if may_extend { extensions(hop) } else { Vec::new() };
+    let extensions = if may_extend {
+        extensions(hop)
+    } else {
+        Vec::new()
+    };
     let extended = !extensions.is_empty();
-    let whole = hop.quote.map_or(
-        if extended { EXTENDED } else { room },
-        |quote| header.len.saturating_add(quote),
-    );
+    let whole = hop
+        .quote
+        .map_or(if extended { EXTENDED } else { room }, |quote| {
+            header.len.saturating_add(quote)
+        });
     let most = room.saturating_sub(extensions.len()) / 8 * 8;
     let most = if extended { most } else { room };
     let mut bytes = packet[..packet.len().min(whole).min(most)].to_vec();
@@ -111,7 +124,11 @@ fn body(hop: &Hop, packet: &[u8], header: &Header, room: usize, may_extend: bool
     }
     let quoted = bytes.len();
     bytes.extend(extensions);
-    Body { bytes, quoted, extended }
+    Body {
+        bytes,
+        quoted,
+        extended,
+    }
 }
 
 /// The extension structure (RFC 4884 §7): a header with a checksum, and objects.
@@ -145,10 +162,8 @@ fn label_stack(labels: &[Label]) -> Vec<u8> {
     let last = labels.len() - 1;
     let entry = |(place, entry): (usize, &Label)| {
         let bottom = u32::from(place == last);
-        let word = entry.label << 12
-            | u32::from(entry.class) << 9
-            | bottom << 8
-            | u32::from(entry.ttl);
+        let word =
+            entry.label << 12 | u32::from(entry.class) << 9 | bottom << 8 | u32::from(entry.ttl);
         word.to_be_bytes()
     };
     labels.iter().enumerate().flat_map(entry).collect()

@@ -41,19 +41,15 @@ impl Mark {
         let with_dscp = |dscp: u8| dscp << 2 | ecn;
         match self {
             Self::BleachDscp => with_dscp(0),
-            Self::BleachTosPrecedence => with_dscp(dscp & 0b000_111),
-            Self::BleachSomeTos if is_excepted => tos,
-            Self::BleachSomeTos => with_dscp(dscp & 0b000_111),
+            Self::BleachSomeTos | Self::BleachSomeLow if is_excepted => tos,
+            Self::BleachTosPrecedence | Self::BleachSomeTos => with_dscp(dscp & 0b000_111),
+            Self::BleachLow | Self::BleachSomeLow => with_dscp(dscp & 0b111_000),
             Self::RemarkTos(precedence) => with_dscp(precedence << 3 | dscp & 0b000_111),
-            Self::BleachLow => with_dscp(dscp & 0b111_000),
-            Self::BleachSomeLow if is_excepted => tos,
-            Self::BleachSomeLow => with_dscp(dscp & 0b111_000),
             Self::RemarkDscp(dscp) => with_dscp(dscp),
             Self::Map { from, to } if from == dscp => with_dscp(to),
-            Self::Map { .. } => tos,
             Self::BleachEcn => tos & !0b11,
-            Self::MarkCe if ecn == 0 => tos,
-            Self::MarkCe => tos | 0b11,
+            Self::MarkCe if ecn != 0 => tos | 0b11,
+            Self::Map { .. } | Self::MarkCe => tos,
         }
     }
 }

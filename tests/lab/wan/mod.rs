@@ -5,6 +5,7 @@
 //! - [`Wan`] is a running one, which [`Wan::change`] changes.
 //! - `engine` moves packets from router to router in virtual time; `clockwork` runs it in real time.
 
+mod agenda;
 mod clockwork;
 mod counters;
 mod engine;
@@ -25,7 +26,7 @@ mod validate;
 
 pub use counters::{Counters, HopCounters};
 pub use mark::Mark;
-pub use network::{Wan, WanHost};
+pub use network::Wan;
 pub use scenario::{
     Bandwidth, Hop, IcmpRate, Label, NatAddresses, Scenario, SlowDscp, WanLink, Willing,
 };

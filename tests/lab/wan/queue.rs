@@ -7,7 +7,7 @@ use super::scenario::Bandwidth;
 /// A router's outgoing line. Times are nanoseconds.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    on_the_line: Option<Waiting>,
+    in_transit: Option<Waiting>,
     first: VecDeque<Waiting>,
     others: VecDeque<Waiting>,
     /// Bytes that wait.
@@ -44,15 +44,16 @@ impl Line {
     ) -> Offered {
         let Some(bandwidth) = bandwidth else {
             // What waits since there was a limit goes first.
-            if self.on_the_line.is_none() {
+            if self.in_transit.is_none() {
                 return Offered::Sent(packet);
             }
+            self.waiting += packet.packet.len();
             self.others.push_back(packet);
             return Offered::Waits;
         };
-        if self.on_the_line.is_none() {
+        if self.in_transit.is_none() {
             let end = now + duration(&packet, bandwidth);
-            self.on_the_line = Some(packet);
+            self.in_transit = Some(packet);
             return Offered::Until(end);
         }
         let length = packet.packet.len();
@@ -75,9 +76,9 @@ impl Line {
         bandwidth: Option<Bandwidth>,
         now: u64,
     ) -> (Option<Waiting>, Option<u64>) {
-        let sent = self.on_the_line.take();
-        self.on_the_line = self.first.pop_front().or_else(|| self.others.pop_front());
-        let end = self.on_the_line.as_ref().map(|next| {
+        let sent = self.in_transit.take();
+        self.in_transit = self.first.pop_front().or_else(|| self.others.pop_front());
+        let end = self.in_transit.as_ref().map(|next| {
             self.waiting = self.waiting.saturating_sub(next.packet.len());
             now + bandwidth.map_or(0, |b| duration(next, b))
         });
@@ -86,7 +87,9 @@ impl Line {
 }
 
 fn duration(packet: &Waiting, bandwidth: Bandwidth) -> u64 {
-    let bits = u64::try_from(packet.packet.len()).unwrap_or(u64::MAX).saturating_mul(8);
+    let bits = u64::try_from(packet.packet.len())
+        .unwrap_or(u64::MAX)
+        .saturating_mul(8);
     bits.saturating_mul(1_000_000_000) / bandwidth.bits_per_second
 }
 
@@ -102,18 +105,30 @@ mod tests {
     };
 
     fn packet(name: u8) -> Waiting {
-        Waiting { packet: vec![name; 100], extra: 0 }
+        Waiting {
+            packet: vec![name; 100],
+            extra: 0,
+        }
     }
 
     #[test]
     fn queues_drops_the_tail_and_prefers() {
         let limit = Some(ONE_BYTE_A_MICROSECOND);
         let mut line = Line::default();
-        assert!(matches!(line.offer(packet(0), 0, limit, 5), Offered::Until(100_005)));
+        assert!(matches!(
+            line.offer(packet(0), 0, limit, 5),
+            Offered::Until(100_005)
+        ));
         for (name, dscp) in [(1, 0), (2, 0), (3, 46)] {
-            assert!(matches!(line.offer(packet(name), dscp, limit, 6), Offered::Waits));
+            assert!(matches!(
+                line.offer(packet(name), dscp, limit, 6),
+                Offered::Waits
+            ));
         }
-        assert!(matches!(line.offer(packet(4), 46, limit, 7), Offered::Dropped));
+        assert!(matches!(
+            line.offer(packet(4), 46, limit, 7),
+            Offered::Dropped
+        ));
         let mut order = Vec::new();
         let mut end = Some(100_005);
         while let Some(now) = end {
@@ -121,7 +136,13 @@ mod tests {
             order.push((sent.unwrap().packet[0], now));
             end = next;
         }
-        assert_eq!(order, [(0, 100_005), (3, 200_005), (1, 300_005), (2, 400_005)]);
-        assert!(matches!(line.offer(packet(0), 0, None, 0), Offered::Sent(_)));
+        assert_eq!(
+            order,
+            [(0, 100_005), (3, 200_005), (1, 300_005), (2, 400_005)]
+        );
+        assert!(matches!(
+            line.offer(packet(0), 0, None, 0),
+            Offered::Sent(_)
+        ));
     }
 }

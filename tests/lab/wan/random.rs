@@ -25,10 +25,6 @@ impl Random {
     }
 
     /// 0 to `most`, `most` included.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the product's upper half is at most `most`"
-    )]
     pub(super) fn up_to(&mut self, most: u64) -> u64 {
         let product = u128::from(self.next()) * (u128::from(most) + 1);
         (product >> 64) as u64

@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use super::mark::Mark;
-use super::scenario::{Bandwidth, Hop, MAX_HOPS, Scenario, WanLink};
 use super::network::{LEFT, RIGHT};
+use super::scenario::{Bandwidth, Hop, MAX_HOPS, Scenario, WanLink};
 
 /// All addresses of these hops that are given.
 pub(super) fn addresses(hops: &[Hop]) -> impl Iterator<Item = IpAddr> {
@@ -147,9 +147,9 @@ fn validate_bandwidth(bandwidth: Bandwidth) -> Result<(), String> {
         bandwidth.bits_per_second,
         "must not be 0",
     )?;
-    bandwidth.priority.map_or(Ok(()), |dscp| {
-        check_dscp("bandwidth.priority", dscp)
-    })
+    bandwidth
+        .priority
+        .map_or(Ok(()), |dscp| check_dscp("bandwidth.priority", dscp))
 }
 
 fn check_dscp(field: &str, dscp: u8) -> Result<(), String> {

@@ -8,7 +8,8 @@
 //! 2. A twin joins the group, is bound to the same address, and connected to that address at port 1:
 //!    as nothing arrives from there, neither datagrams nor ICMP errors match the twin, but for
 //!    errors that somebody makes up.
-//! 3. `SO_REUSEPORT` is cleared on all of them, so that nobody else can join.
+//! 3. `SO_REUSEPORT` is cleared on all of them, so that nobody else can join. It is set on all of them
+//!    again while a further twin is made.
 
 use std::{
     io,
@@ -115,9 +116,10 @@ impl Twins {
         main: &Socket,
         local: SocketAddr,
     ) -> io::Result<&Socket> {
-        match self.by_mode[mode.index()].get() {
+        let slot = &self.by_mode[mode.index()];
+        match slot.get() {
             Some(twin) => Ok(twin),
-            None => self.make(mode, main, local),
+            None => self.make(slot, mode, main, local),
         }
     }
 
@@ -127,17 +129,29 @@ impl Twins {
     }
 
     #[cold]
-    fn make(&self, mode: DfMode, main: &Socket, local: SocketAddr) -> io::Result<&Socket> {
+    fn make<'a>(
+        &self,
+        slot: &'a OnceLock<Socket>,
+        mode: DfMode,
+        main: &Socket,
+        local: SocketAddr,
+    ) -> io::Result<&'a Socket> {
         let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = &self.by_mode[mode.index()];
         if let Some(twin) = slot.get() {
             return Ok(twin);
         }
-        main.set_reuse_port(true)?;
-        let twin = make_twin(mode, main, local);
-        main.set_reuse_port(false)?;
+        // A single member without it keeps every newcomer out.
+        let twin = self
+            .set_reuse_port(main, true)
+            .and_then(|()| make_twin(mode, main, local));
+        self.set_reuse_port(main, false)?;
         let twin = twin?;
         Ok(slot.get_or_init(|| twin))
+    }
+
+    fn set_reuse_port(&self, main: &Socket, reuse: bool) -> io::Result<()> {
+        main.set_reuse_port(reuse)?;
+        self.iter().try_for_each(|twin| twin.set_reuse_port(reuse))
     }
 
     /// Runs `change` on main and on every twin, and keeps twins from being made meanwhile.

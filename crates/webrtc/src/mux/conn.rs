@@ -85,6 +85,10 @@ impl Egress for MuxConn {
             target,
         })
     }
+
+    fn is_open(&self) -> bool {
+        !self.flow.queue.is_closed()
+    }
 }
 
 #[async_trait]

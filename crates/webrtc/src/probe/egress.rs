@@ -11,6 +11,8 @@ use perpacket_udp::UdpSocket;
 pub(crate) trait Egress: fmt::Debug + Send + Sync {
     /// `None` once it is closed, or where nothing leads to that peer.
     fn towards(&self, peer: SocketAddr) -> Option<Exit>;
+
+    fn is_open(&self) -> bool;
 }
 
 /// A socket, and what it has to be told for a datagram to take the same way as the session's.

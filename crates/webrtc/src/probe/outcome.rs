@@ -141,6 +141,7 @@ pub enum Clock {
 pub enum Attribution {
     /// It quotes the probe's transaction id, which nobody off the path can know.
     TransactionId,
-    /// It quotes too little to tell, but no other probe was out. Nothing that anyone could not forge.
+    /// It quotes too little to tell, but no other probe was out, and the peer did not answer within the
+    /// timeout. Nothing that anyone could not forge.
     OneInFlight,
 }

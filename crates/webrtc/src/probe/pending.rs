@@ -64,6 +64,8 @@ struct Probes {
     by_id: HashMap<Id, Option<oneshot::Sender<Arrival>>>,
     oldest: VecDeque<Id>,
     in_flight: usize,
+    /// What may be about the only probe that was out then.
+    unproved: Option<(Id, Arrival)>,
 }
 
 impl Probes {
@@ -79,6 +81,17 @@ impl Probes {
 pub(super) struct Waiting<'a> {
     pending: &'a Pending,
     id: Id,
+}
+
+impl Waiting<'_> {
+    /// What the network said while no other probe was out.
+    pub(super) fn unproved(&self) -> Option<Arrival> {
+        let mut probes = self.pending.lock();
+        probes
+            .unproved
+            .take_if(|(id, _)| *id == self.id)
+            .map(|(_, arrival)| arrival)
+    }
 }
 
 impl Drop for Waiting<'_> {
@@ -134,31 +147,28 @@ impl Pending {
             .payload
             .get(TRANSACTION_ID)
             .and_then(|id| id.try_into().ok());
-        let mut probes = self.lock();
-        let (waiting, attribution) = if let Some(id) = id {
-            if probes.by_id.contains_key(&id) {
-                (probes.take(&id), Attribution::TransactionId)
-            } else {
-                self.stray_icmp.fetch_add(1, Relaxed);
-                (None, Attribution::TransactionId)
-            }
-        } else if probes.in_flight == 1 {
-            let only = probes.by_id.iter().find(|(_, waiting)| waiting.is_some());
-            let only = only.map(|(id, _)| *id);
-            let waiting = only.and_then(|id| probes.take(&id));
-            (waiting, Attribution::OneInFlight)
-        } else {
-            self.stray_icmp.fetch_add(1, Relaxed);
-            (None, Attribution::OneInFlight)
+        let arrival = |attribution| Arrival {
+            stamped: Some(error.at),
+            seen: Instant::now(),
+            what: What::Icmp(error.clone(), attribution),
         };
-        drop(probes);
-        if let Some(waiting) = waiting {
-            // An error says that nobody waits any more.
-            let _ = waiting.send(Arrival {
-                stamped: Some(error.at),
-                seen: Instant::now(),
-                what: What::Icmp(error.clone(), attribution),
-            });
+        let mut probes = self.lock();
+        match id {
+            Some(id) if probes.by_id.contains_key(&id) => {
+                if let Some(waiting) = probes.take(&id) {
+                    // An error says that nobody waits any more.
+                    let _ = waiting.send(arrival(Attribution::TransactionId));
+                }
+            }
+            // The probe goes on waiting: anyone can say this, but only the peer can answer.
+            None if probes.in_flight == 1 => {
+                let only = probes.by_id.iter().find(|(_, waiting)| waiting.is_some());
+                let only = only.map(|(id, _)| *id);
+                probes.unproved = only.map(|id| (id, arrival(Attribution::OneInFlight)));
+            }
+            _ => {
+                self.stray_icmp.fetch_add(1, Relaxed);
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{
     request::MAX_LENGTH,
     target::Target,
 };
-use crate::{PacketClass, Session, TapGuard};
+use crate::{PacketClass, Session, TapGuard, port::header_length};
 
 /// How many probes leave in a second, and how many at once.
 const RATE: (u32, u32) = (200, 64);
@@ -190,7 +190,7 @@ impl Prober {
     /// Bytes of IP and UDP header: 28, or 48 on IPv6.
     #[must_use]
     pub fn overhead(&self) -> usize {
-        if self.remote().is_ipv4() { 28 } else { 48 }
+        header_length(self.remote())
     }
 
     /// The smallest probe, bytes of IP packet.
@@ -222,7 +222,7 @@ impl Prober {
             port,
             ..
         } = &aimed.target;
-        let overhead = if remote.is_ipv4() { 28 } else { 48 };
+        let overhead = header_length(*remote);
         let length = probe.size.unwrap_or(0).saturating_sub(overhead);
         let too_large = || ProbeError::TooLarge {
             size: probe.size.unwrap_or_default(),
@@ -234,7 +234,7 @@ impl Prober {
         let id = random();
         let request = credentials.request(id, length).map_err(|_| too_large())?;
         let number = self.number.fetch_add(1, Relaxed);
-        let (_waiting, arrival) = self.pending.wait_for(id);
+        let (waiting, arrival) = self.pending.wait_for(id);
 
         let no_socket = || ProbeError::NoSocket {
             session: self.session.id().to_string(),
@@ -271,7 +271,11 @@ impl Prober {
             .exit()
             .and_then(|exit| exit.socket.sent_at(number));
         let sent = stamped.unwrap_or(before.0);
-        let Ok(Ok(arrival)) = arrival else {
+        let Some(arrival) = arrival
+            .ok()
+            .and_then(Result::ok)
+            .or_else(|| waiting.unproved())
+        else {
             return Ok(outcome(sent, ProbeResult::Lost));
         };
         let rtt = round_trip(&arrival, stamped, before.1);

@@ -1,0 +1,324 @@
+//! `connect` and `serve`.
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use perpacket_lab::{Lab, Node, until};
+
+use crate::program::{DEADLINE, Program, Server};
+use crate::stub::{Stub, forward, response};
+
+const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// Before the connection would be missed: the server gives it 30 seconds.
+const SOON: Duration = Duration::from_secs(20);
+
+fn host() -> Result<Node> {
+    Ok(Lab::new().host("host")?)
+}
+
+pub(crate) fn connect_v4() -> Result<()> {
+    connect(V4, "127.0.0.1:")
+}
+
+pub(crate) fn connect_v6() -> Result<()> {
+    connect(V6, "[::1]:")
+}
+
+fn connect(address: IpAddr, shown: &str) -> Result<()> {
+    let host = host()?;
+    let mut server = Server::start(&host, address)?;
+    let args = [
+        "connect",
+        &server.endpoint,
+        "--count",
+        "3",
+        "--interval",
+        "0.1",
+    ];
+    let ended = Program::run(&host, &args)?.with(0)?;
+    let [first, pair, rest @ ..] = &ended.stdout[..] else {
+        anyhow::bail!("{ended:?}");
+    };
+    ensure!(
+        first.starts_with(&format!("{} joined in ", server.endpoint)),
+        "{first}"
+    );
+    let ends: Vec<_> = pair.split(" → ").collect();
+    ensure!(
+        ends.len() == 2 && ends.iter().all(|end| end.starts_with(shown)),
+        "{pair}"
+    );
+    let samples = rest
+        .iter()
+        .filter(|line| line.contains(" ms  sent "))
+        .count();
+    ensure!(samples == 3, "{rest:#?}");
+    for class in ["stun ", "dtls ", "srtp "] {
+        ensure!(
+            rest.iter().any(|line| line.starts_with(class)),
+            "{class}: {rest:#?}"
+        );
+    }
+    let echoes = "3 of 3 messages came back";
+    ensure!(
+        rest.iter().any(|line| line.starts_with(echoes)),
+        "{rest:#?}"
+    );
+    ensure!(ended.stderr.is_empty(), "{ended:?}");
+    server.has_seen(1)
+}
+
+pub(crate) fn whep_and_media_only() -> Result<()> {
+    let host = host()?;
+    let mut server = Server::start(&host, V4)?;
+    for (number, options) in [
+        &["--whep"][..],
+        &["--media-only"],
+        &["--media-only", "--ipv4"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let args = ["connect", &server.endpoint, "--count", "1", "--json"];
+        let json = Program::run(&host, &[&args[..], options].concat())?
+            .with(0)?
+            .json()?;
+        let echoes = usize::from(!options.contains(&"--media-only"));
+        ensure!(
+            json.report["echo"]["received"] == echoes,
+            "{options:?}: {}",
+            json.report
+        );
+        server.has_seen(number + 1)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn formats() -> Result<()> {
+    let host = host()?;
+    let server = Server::start(&host, V4)?;
+    let args = [
+        "connect",
+        &server.endpoint,
+        "--count",
+        "2",
+        "--interval",
+        "0.1",
+    ];
+    let json = Program::run(&host, &[&args[..], &["--json"]].concat())?
+        .with(0)?
+        .json()?;
+    ensure!(json.events.len() == 2, "{:?}", json.events);
+    ensure!(json.session["url"] == server.endpoint, "{}", json.session);
+    let resource = json.session["resource"].as_str().context("no resource")?;
+    ensure!(
+        resource.starts_with(&format!("{}/", server.endpoint)),
+        "{resource}"
+    );
+    for event in &json.events {
+        ensure!(
+            event["echo_us"].is_u64() && event["ttl"] == 64 && event["tos"] == 0,
+            "{event}"
+        );
+    }
+    ensure!(
+        json.report["lost"] == false && json.report["echo"]["received"] == 2,
+        "{}",
+        json.report
+    );
+
+    let ended = Program::run(&host, &[&args[..], &["--csv"]].concat())?.with(0)?;
+    let rows = ended.csv()?;
+    ensure!(
+        rows.len() == 3 && rows[0][..2] == ["after_us", "echo_us"],
+        "{rows:?}"
+    );
+    Ok(())
+}
+
+/// Both to be told from the end that comes when the connection is closed.
+pub(crate) fn ctrl_c() -> Result<()> {
+    let host = host()?;
+    let mut server = Server::start(&host, V4)?;
+    for (number, signal) in [Signal::SIGINT, Signal::SIGTERM].into_iter().enumerate() {
+        let stub = in_front_of(&host, &server)?;
+        let mut program = Program::start(&host, &["connect", &stub.url()])?;
+        program.line("127.0.0.1:")?;
+        program.signal(signal)?;
+        program.end()?.with(0)?;
+        let requests = stub.requests();
+        let last = requests.last().context("no request")?;
+        ensure!(last.starts_with("DELETE /whip/"), "{last}");
+        server.has_seen(number + 1)?;
+    }
+    Ok(())
+}
+
+/// A server that never answers the DELETE is not waited for when Ctrl-C is pressed again.
+pub(crate) fn ctrl_c_twice() -> Result<()> {
+    let host = host()?;
+    let server = Server::start(&host, V4)?;
+    let (node, real) = (host.clone(), socket_of(&server)?);
+    let stub = Stub::start(&host, V4, move |request| {
+        if request.starts_with("DELETE") {
+            std::thread::sleep(DEADLINE);
+        }
+        forward(&node, real, request)
+    })?;
+    for (twice, code) in [(true, 130), (false, 0)] {
+        let before = stub.requests().len();
+        let mut program = Program::start(&host, &["connect", &stub.url()])?;
+        program.line("127.0.0.1:")?;
+        program.signal(Signal::SIGINT)?;
+        if twice {
+            let asked = || {
+                stub.requests()[before..]
+                    .iter()
+                    .any(|it| it.starts_with("DELETE"))
+            };
+            until(
+                DEADLINE,
+                || "the DELETE".to_owned(),
+                || Ok(asked().then_some(())),
+            )?;
+            program.signal(Signal::SIGINT)?;
+        }
+        let ended = program.end()?.with(code)?;
+        let warned = ended
+            .stderr
+            .iter()
+            .any(|line| line.starts_with("Warning: the server may"));
+        ensure!(warned != twice, "{ended:?}");
+    }
+    Ok(())
+}
+
+/// An HTTP server that passes everything on.
+fn in_front_of(host: &Node, server: &Server) -> Result<Stub> {
+    let (node, real) = (host.clone(), socket_of(server)?);
+    Stub::start(host, V4, move |request| forward(&node, real, request))
+}
+
+fn socket_of(server: &Server) -> Result<SocketAddr> {
+    let socket = server.endpoint.strip_prefix("http://");
+    let socket = socket.and_then(|url| url.strip_suffix("/whip"));
+    Ok(socket.context("no such URL")?.parse()?)
+}
+
+pub(crate) fn redirects_and_tokens() -> Result<()> {
+    let host = host()?;
+    let server = Server::start(&host, V4)?;
+    let (node, real) = (host.clone(), socket_of(&server)?);
+    let stub = Stub::start(&host, V4, move |request| {
+        if request.starts_with("DELETE") || request.contains(" /whip ") {
+            forward(&node, real, request)
+        } else {
+            response("307 Temporary Redirect", "location: /whip\r\n", "")
+        }
+    })?;
+    let url = format!("http://{}/elsewhere", stub.address);
+    let args = ["connect", &url, "--count", "1", "--token", "s3cret"];
+    Program::run(&host, &args)?.with(0)?;
+    let requests = stub.requests();
+    let first_lines: Vec<_> = requests
+        .iter()
+        .filter_map(|request| request.lines().next())
+        .collect();
+    ensure!(
+        matches!(&first_lines[..], [
+            "OPTIONS /elsewhere HTTP/1.1",
+            "OPTIONS /whip HTTP/1.1",
+            "POST /elsewhere HTTP/1.1",
+            "POST /whip HTTP/1.1",
+            delete,
+        ] if delete.starts_with("DELETE /whip/")),
+        "{first_lines:?}"
+    );
+    for request in &requests {
+        let has = request
+            .to_ascii_lowercase()
+            .contains("\r\nauthorization: bearer s3cret\r\n");
+        ensure!(has, "{request}");
+    }
+    Ok(())
+}
+
+pub(crate) fn closed_pipe() -> Result<()> {
+    let host = host()?;
+    let mut server = Server::start(&host, V4)?;
+    let endpoint = server.endpoint.clone();
+    let mut command = crate::program::perpacket();
+    command
+        .args(["connect", &endpoint, "--interval", "0.05"])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut process = host.spawn(&mut command)?;
+    // Whoever reads has had enough at once.
+    drop(process.child().stdout.take());
+    let output = process.wait()?;
+    ensure!(output.stderr.is_empty(), "{output:?}");
+    server.has_seen(1)
+}
+
+pub(crate) fn lost_server() -> Result<()> {
+    let host = host()?;
+    let server = Server::start(&host, V4)?;
+    let mut program = Program::start(&host, &["connect", &server.endpoint])?;
+    program.line("    0 s  echo ")?;
+    server.program.signal(Signal::SIGTERM)?;
+    server.program.end()?.with(0)?;
+    let ended = program.end()?.with(3)?;
+    let said = ended
+        .stderr
+        .iter()
+        .any(|line| line == "The connection was lost.");
+    ensure!(said, "{ended:?}");
+    Ok(())
+}
+
+pub(crate) fn serve() -> Result<()> {
+    let host = host()?;
+    let mut server = Server::start(&host, V4)?;
+    let mut stdin = server
+        .program
+        .process()
+        .child()
+        .stdin
+        .take()
+        .context("no pipe")?;
+    writeln!(stdin, "stun:ttl=9")?;
+    writeln!(stdin, "stun:ttl=0")?;
+    server.program.line("set stun:ttl=9")?;
+    server.program.line("error: ttl")?;
+    let args = ["connect", &server.endpoint, "--count", "1", "--json"];
+    let json = Program::run(&host, &args)?.with(0)?.json()?;
+    let classes = json.report["classes"].as_array().context("no classes")?;
+    let stun = classes.iter().find(|class| class["class"] == "stun");
+    let stun = stun.context("no STUN")?;
+    ensure!(stun["received_ttl"] == 9, "{stun}");
+
+    // Whoever is there when it ends is told, and nothing is left.
+    let mut program = Program::start(&host, &["connect", &server.endpoint])?;
+    program.line("    0 s  echo ")?;
+    let begun = Instant::now();
+    server.program.signal(Signal::SIGINT)?;
+    server.program.end()?.with(0)?;
+    program.end()?.with(3)?;
+    ensure!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    until(
+        DEADLINE,
+        || "the ports to be free".to_owned(),
+        || {
+            let tables = host.run(|| std::fs::read_to_string("/proc/thread-self/net/udp"));
+            let lines = tables.map_or(0, |table| table.lines().skip(1).count());
+            Ok((lines == 0).then_some(()))
+        },
+    )?;
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! What a watch over the path MTU sees.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use perpacket_lab::Willing;
+use perpacket_path::{PathMtuChange, PathMtuWatchConfig};
+
+use super::scene::{NARROW, NEAR, Scene};
+use crate::support::hosts::Family;
+use crate::support::peer::negotiate;
+
+fn watch_config() -> PathMtuWatchConfig {
+    PathMtuWatchConfig {
+        raise_interval: Duration::from_secs(3),
+        apply: true,
+        ..PathMtuWatchConfig::default()
+    }
+}
+
+/// In a running session; and it goes away again.
+pub(crate) fn a_black_hole_appears(family: Family) -> Result<()> {
+    let scene = Scene::new(family, 1500, NEAR)?;
+    let mut watch = scene.watch(watch_config());
+    let first = scene.next_change(&mut watch)?;
+    ensure!(first == PathMtuChange::Watching { mtu: 1500 }, "{first:?}");
+
+    scene.narrow(1400, Willing::Silent)?;
+    let appeared = Instant::now();
+    let noticed = scene.next_change(&mut watch)?;
+    let took = appeared.elapsed();
+    ensure!(
+        noticed == PathMtuChange::BlackHole { mtu: 1500 },
+        "{noticed:?}"
+    );
+    ensure!(took < Duration::from_secs(5), "{took:?}");
+    let applied = || scene.measured.session.path_mtu();
+    let base = match family {
+        Family::V4 => 1200,
+        Family::V6 => 1280,
+    };
+    ensure!(applied() == Some(base), "{:?}", applied());
+    let fell = scene.next_change(&mut watch)?;
+    let expected = PathMtuChange::Fell {
+        from: 1500,
+        to: 1400,
+    };
+    ensure!(fell == expected, "{fell:?}");
+    ensure!(applied() == Some(1400), "{:?}", applied());
+    eprintln!(
+        "noticed after {took:?}, told what is left after {:?}",
+        appeared.elapsed()
+    );
+
+    scene.narrow(1500, Willing::Silent)?;
+    let rose = scene.next_change(&mut watch)?;
+    let expected = PathMtuChange::Rose {
+        from: 1400,
+        to: 1500,
+    };
+    ensure!(rose == expected, "{rose:?}");
+
+    scene.narrow(1420, Willing::Answer)?;
+    let appeared = Instant::now();
+    let noticed = scene.next_change(&mut watch)?;
+    ensure!(
+        noticed == PathMtuChange::BlackHole { mtu: 1500 },
+        "{noticed:?}"
+    );
+    ensure!(appeared.elapsed() < Duration::from_secs(5));
+    let fell = scene.next_change(&mut watch)?;
+    let expected = PathMtuChange::Fell {
+        from: 1500,
+        to: 1420,
+    };
+    ensure!(fell == expected, "{fell:?}");
+
+    watch.stop();
+    let left = &scene.measured.left;
+    let report = left.block_on(watch.finish())?;
+    ensure!(
+        (report.falls, report.rises, report.mtu) == (2, 1, Some(1420)),
+        "{report:?}"
+    );
+    scene.finish()
+}
+
+/// That is no black hole.
+pub(crate) fn the_peer_is_gone_for_a_while() -> Result<()> {
+    let scene = Scene::new(Family::V4, 1500, NEAR)?;
+    let mut watch = scene.watch(PathMtuWatchConfig {
+        mtu: Some(1500),
+        interval: Duration::from_millis(300),
+        ..PathMtuWatchConfig::default()
+    });
+    let first = scene.next_change(&mut watch)?;
+    ensure!(first == PathMtuChange::Watching { mtu: 1500 }, "{first:?}");
+    let lose = |loss| {
+        scene
+            .wan
+            .change(|scenario| scenario.hop_mut(NARROW).link.loss = loss)
+    };
+    lose(1.0)?;
+    let gone = scene.next_change(&mut watch)?;
+    ensure!(gone == PathMtuChange::Unreachable, "{gone:?}");
+    lose(0.0)?;
+    let back = scene.next_change(&mut watch)?;
+    ensure!(back == PathMtuChange::Reachable, "{back:?}");
+    watch.stop();
+    let report = scene.measured.left.block_on(watch.finish())?;
+    ensure!((report.falls, report.mtu) == (0, Some(1500)), "{report:?}");
+    scene.finish()
+}
+
+/// New credentials and a new socket: the watch finds them.
+pub(crate) fn ice_restarts() -> Result<()> {
+    let scene = Scene::new(Family::V4, 1500, NEAR)?;
+    let mut watch = scene.watch(PathMtuWatchConfig {
+        interval: Duration::from_millis(300),
+        ..PathMtuWatchConfig::default()
+    });
+    let first = scene.next_change(&mut watch)?;
+    ensure!(first == PathMtuChange::Watching { mtu: 1500 }, "{first:?}");
+    negotiate(&scene.measured.left, &scene.measured.right, true)?;
+    let mut seen = Vec::new();
+    while seen.last() != Some(&PathMtuChange::Unchanged { mtu: 1500 }) {
+        seen.push(scene.next_change(&mut watch)?);
+    }
+    let expected = [PathMtuChange::Unreachable, PathMtuChange::Reachable];
+    ensure!(seen.starts_with(&expected), "{seen:?}");
+    watch.stop();
+    let report = scene.measured.left.block_on(watch.finish())?;
+    ensure!((report.falls, report.mtu) == (0, Some(1500)), "{report:?}");
+    scene.finish()
+}
