@@ -3,7 +3,6 @@
 mod support;
 mod pmtu {
     pub(crate) mod apply;
-    pub(crate) mod forge;
     pub(crate) mod scene;
     pub(crate) mod watch;
 }
@@ -14,13 +13,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use perpacket_lab::{Direction, Packet, Test, Willing};
 use perpacket_path::{PathMtu, PathMtuConfig, PathMtuReport, Whose};
+use perpacket_udp::MessageOptions;
 use perpacket_webrtc::{PacketClass, Prober};
 
 use pmtu::apply::large_media_are_not_lost_in_silence;
-use pmtu::forge::Forger;
 use pmtu::scene::{NARROW, NEAR, Scene, searched, sent};
 use pmtu::watch::{a_black_hole_appears, ice_restarts, the_peer_is_gone_for_a_while};
 use support::connection::DEADLINE;
+use support::forged_too_big::Forger;
 use support::hosts::Family;
 use support::measured::Way;
 use support::wire::class_of;
@@ -247,6 +247,9 @@ fn random_loss() -> Result<()> {
 /// Somebody who knows the session's addresses and ports, but sees none of its packets, says that they are too big.
 fn forged(family: Family) -> Result<()> {
     let mut scene = Scene::new(family, 1500, NEAR)?;
+    // What leaves DF to the kernel it fragments by any MTU that it is told, with or without a measurement.
+    let df = MessageOptions::NONE.with_df_bit(true);
+    scene.measured.session.set_options(df)?;
     let near = scene.near;
     let outgoing = move |packet: &Packet| {
         packet.direction == Direction::Outgoing && packet.source.ip() == near

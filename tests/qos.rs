@@ -1,8 +1,6 @@
 //! What the comparison of marks says of networks that do known things to them.
 
 mod qos {
-    #[path = "../trace/forger.rs"]
-    pub(crate) mod forger;
     pub(crate) mod lies;
     pub(crate) mod load;
     pub(crate) mod reporting;

@@ -4,7 +4,6 @@
 mod support;
 mod trace {
     pub(crate) mod faults;
-    pub(crate) mod forger;
     pub(crate) mod hops;
     pub(crate) mod names;
     pub(crate) mod raw;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::forger::{Forger, Kind};
 use super::scene::Scene;
+use crate::support::forged_icmp::{Forger, Kind};
 use crate::support::hosts::Family;
 
 pub(crate) struct Lies {

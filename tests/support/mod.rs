@@ -9,6 +9,8 @@ pub(crate) mod connection;
 pub(crate) mod coturn;
 pub(crate) mod description;
 pub(crate) mod exchange;
+pub(crate) mod forged_icmp;
+pub(crate) mod forged_too_big;
 pub(crate) mod hosts;
 pub(crate) mod internet;
 pub(crate) mod measured;

@@ -9,9 +9,9 @@ use perpacket_lab::{Chain, Hop as Router};
 use perpacket_path::{MeasureError, Running, Trace, TraceConfig, TraceEvent, TraceReport};
 use perpacket_udp::IcmpErrorKind;
 
-use super::forger::{Forger, Kind};
 use super::scene::{Scene, rounds, row, shared};
 use crate::support::connection::DEADLINE;
+use crate::support::forged_icmp::{Forger, Kind};
 use crate::support::hosts::Family;
 use crate::support::measured::{Measured, Way};
 use crate::support::peer::negotiate;

@@ -7,7 +7,7 @@ use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
 use perpacket_lab::Node;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::support::hosts::Family;
+use super::hosts::Family;
 
 /// What is claimed of a packet.
 #[derive(Clone, Copy)]
