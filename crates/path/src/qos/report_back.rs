@@ -178,7 +178,8 @@ impl TosReports {
         known.records.get(transaction_id).copied()
     }
 
-    /// Returns when all of these are known, or `false` when nothing more has come in for so long.
+    /// Returns when all of these are known, or `false` when the next of them has not come in for so long.
+    /// Other news do not count: the peer reports the checks of ICE, too, which never end.
     pub(super) async fn wait_for(
         &self,
         ids: impl Iterator<Item = [u8; ID]>,
@@ -186,8 +187,9 @@ impl TosReports {
     ) -> bool {
         let mut news = self.news.subscribe();
         for id in ids {
+            let deadline = tokio::time::Instant::now() + quiet;
             while self.get(&id).is_none() {
-                let heard = tokio::time::timeout(quiet, news.changed()).await;
+                let heard = tokio::time::timeout_at(deadline, news.changed()).await;
                 if !matches!(heard, Ok(Ok(()))) {
                     return false;
                 }
@@ -296,6 +298,17 @@ mod tests {
         let reports = TosReports::new();
         let quiet = Duration::from_millis(20);
         assert!(!reports.wait_for([id(1)].into_iter(), quiet).await);
+
+        let teller = reports.clone();
+        let chatter = tokio::spawn(async move {
+            for number in 0..=u8::MAX {
+                teller.receive(&encode(&[(id(0x80 | u32::from(number)), with(0, None))]));
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(!reports.wait_for([id(1)].into_iter(), quiet).await);
+        assert!(!chatter.is_finished(), "news of others kept it waiting");
+
         let quiet = Duration::from_secs(20);
         let teller = reports.clone();
         tokio::spawn(async move {
