@@ -36,6 +36,9 @@ const MESSAGES: u32 = 1000;
 /// busy with something else, a client in Python has taken six.
 const UNINTERRUPTED: Duration = Duration::from_secs(15);
 
+/// What the cable carries: more than some of them read in one message of STUN.
+const MTU: u32 = 9216;
+
 #[derive(Clone, Copy)]
 enum Family {
     V4,
@@ -99,7 +102,15 @@ fn talk(kind: Kind, way: Way, family: Family) -> Result<()> {
         status = client.status_beyond(&status).context(versions.clone())?;
         uninterrupted(&connected, &status).with_context(|| format!("phase {phase}: {status}"))?;
     }
-    println!("{versions}, {way:?}: {status}");
+    let mut capture = wire.stop()?;
+    // Probes have headers of their own, so the wire is looked at before and after.
+    let accepted = server
+        .accepted(kind.reads(), MTU as usize)
+        .context(versions.clone())?;
+    let wire = Sniffer::on(&near, "eth0")?;
+    status = client.status_beyond(&status).context(versions.clone())?;
+    uninterrupted(&connected, &status).with_context(|| format!("after probes: {status}"))?;
+    println!("{versions}, {way:?}: {status}, answers probes of {accepted}");
     client.close().context(versions)?;
     until(
         DEADLINE,
@@ -107,8 +118,9 @@ fn talk(kind: Kind, way: Way, family: Family) -> Result<()> {
         || Ok((server.sessions() == 0).then_some(())),
     )?;
 
-    let capture = wire.stop()?;
-    ensure!(capture.dropped == 0);
+    let ending = wire.stop()?;
+    ensure!(capture.dropped == 0 && ending.dropped == 0);
+    capture.packets.extend(ending.packets);
     phases.hold(&capture.packets, address)?;
     if let Some(port) = server.port() {
         let stray = sent_after(&capture.packets, address, SystemTime::UNIX_EPOCH)
@@ -121,6 +133,7 @@ fn talk(kind: Kind, way: Way, family: Family) -> Result<()> {
 /// Puts a cable between two hosts, and returns the address of the near one.
 fn connect_hosts(lab: &Lab, near: &Node, far: &Node, family: Family) -> Result<IpAddr> {
     lab.link(near, far)
+        .mtu(MTU)
         .v4("10.0.1.1/24", "10.0.1.2/24")
         .v6("fd00:1::1/64", "fd00:1::2/64")
         .up()?;

@@ -37,6 +37,19 @@ impl Kind {
     pub(crate) fn hides(self) -> bool {
         matches!(self, Self::Chromium | Self::Firefox)
     }
+
+    /// How large a STUN message it answers, bytes. `None`: whatever the path here carries.
+    pub(crate) fn reads(self) -> Option<usize> {
+        match self {
+            Self::Firefox | Self::FirefoxWithCamera => Some(2048),
+            Self::NodeDatachannel => Some(4096),
+            Self::Chromium
+            | Self::ChromiumWithCamera
+            | Self::Aiortc
+            | Self::Werift
+            | Self::Wrtc => None,
+        }
+    }
 }
 
 /// A client, in a node that it has for itself.

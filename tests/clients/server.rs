@@ -1,12 +1,14 @@
 //! The WHIP server, inside a node.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use perpacket_lab::{Node, NodeRuntime};
+use perpacket_path::{PathMtu, PathMtuConfig, Whose};
 use perpacket_server::{Sessions, Transport, whip};
 use perpacket_udp::MessageOptions;
-use perpacket_webrtc::{CustomMux, CustomNet, PacketClass};
+use perpacket_webrtc::{CustomMux, CustomNet, PacketClass, Prober};
 use tokio::net::TcpListener;
 
 /// Where its sockets come from.
@@ -70,6 +72,34 @@ impl Server {
     /// Sets the options of a class, from the next datagram on.
     pub(crate) fn set(&self, class: PacketClass, options: MessageOptions) -> Result<()> {
         Ok(self.net.set_class_options(class, options)?)
+    }
+
+    /// Asks the path of the only session, whose cable carries packets of `mtu` bytes, how large a packet it carries, and
+    /// says how large a STUN message its client answers. Fails unless that is `reads` bytes, or all that the cable
+    /// carries.
+    pub(crate) fn accepted(&self, reads: Option<usize>, mtu: usize) -> Result<String> {
+        let session = self.sessions.list().pop().context("no session")?;
+        let report = self.runtime.block_on(async {
+            let connection = self.sessions.connected(&session.id).await;
+            let connection = connection.context("the session has ended")?;
+            let prober = Prober::new(&session.session, &connection).await?;
+            let prober = Arc::new(prober);
+            let config = PathMtuConfig {
+                refine: true,
+                ..PathMtuConfig::default()
+            };
+            let headers = prober.overhead();
+            let report = PathMtu::new(prober, config).start().finish().await?;
+            anyhow::Ok((report, headers))
+        });
+        let (report, headers) = report?;
+        let stun = report.mtu - headers;
+        let whose = report.peer_limit.map(|limit| limit.whose);
+        match reads {
+            None => ensure!(stun == mtu - headers && whose.is_none(), "{report:#?}"),
+            Some(reads) => ensure!(stun == reads && whose == Some(Whose::Peer), "{report:#?}"),
+        }
+        Ok(format!("{stun} bytes"))
     }
 
     /// How many sessions there are.
