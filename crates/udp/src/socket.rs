@@ -70,6 +70,9 @@ impl UdpSocketBuilder {
     }
 
     /// The size of the receive buffer in bytes (`SO_RCVBUF`, `socket(7)`).
+    ///
+    /// [`UdpSocket::icmp_errors`] makes it larger where it is small, because errors that wait are counted
+    /// against it too.
     #[must_use]
     pub fn recv_buffer(mut self, bytes: usize) -> Self {
         self.config.recv_buffer = Some(bytes);

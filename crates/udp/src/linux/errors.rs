@@ -28,6 +28,10 @@ const BACKLOG: usize = 1024;
 /// Linux quotes at most 520 bytes on IPv4 and 1,184 on IPv6.
 const QUOTE: usize = 1280;
 
+/// What errors and datagrams share on main, bytes: the kernel counts both queues against `SO_RCVBUF`, and
+/// by default some 200 errors leave no room for a datagram.
+const SHARED_BUFFER: usize = 2 << 20;
+
 /// Of `linux/in.h` and `linux/in6.h`, which libc leaves out.
 const IP_RECVERR_RFC4884: i32 = 26;
 const IPV6_RECVERR_RFC4884: i32 = 31;
@@ -62,6 +66,7 @@ impl Errors {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if *subscribers == 0 {
+            make_room(main);
             // First the flag, so that sends move to twins before an error can hit them.
             self.on.store(true, Ordering::SeqCst);
             if let Err(error) = switch(main.as_fd(), v6, true) {
@@ -127,6 +132,20 @@ impl Errors {
             }
         }
         let _ = socket.take_error();
+    }
+}
+
+/// Enlarges the receive buffer as far as it may be, for good: it is a limit, and takes no memory by itself.
+fn make_room(main: &Descriptor) {
+    if main
+        .recv_buffer_size()
+        .is_ok_and(|size| size < SHARED_BUFFER)
+    {
+        // Beyond `net.core.rmem_max` only for who has CAP_NET_ADMIN.
+        let size = i32::try_from(SHARED_BUFFER / 2).expect("a small constant");
+        if set_option(main.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size).is_err() {
+            let _ = main.set_recv_buffer_size(SHARED_BUFFER / 2);
+        }
     }
 }
 

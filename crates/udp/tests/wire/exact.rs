@@ -93,6 +93,12 @@ fn check(make: impl FnOnce() -> Result<UdpSocket> + Send, destination: IpAddr) -
         })
     })?;
 
+    // Every twin that was asked for was made.
+    ensure!(
+        socket.capabilities().df_bit == capabilities.df_bit,
+        "{:?}",
+        socket.capabilities()
+    );
     let capture = sniffer.stop()?;
     ensure!(
         capture.dropped == 0,

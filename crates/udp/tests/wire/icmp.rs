@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use perpacket_lab::{Chain, Lab, Sniffer};
-use perpacket_udp::{IcmpErrorKind, MessageOptions, UdpSocket};
+use perpacket_udp::{IcmpErrorKind, MessageOptions, Support, Transmit, UdpSocket};
 use tokio::time::timeout;
 
 use crate::{exact::to_port, full};
@@ -157,6 +157,8 @@ async fn storm(bind: SocketAddr, peer: std::net::IpAddr) -> Result<()> {
             counted += 1;
         }
     }
+    // Every twin that was asked for was made, those that stand in for main as well.
+    ensure!(socket.capabilities().df_bit == Support::PerMessage);
     while counted + errors.missed() < u64::from(ROUNDS) * 3 {
         timeout(WITHIN, errors.recv())
             .await
@@ -165,6 +167,41 @@ async fn storm(bind: SocketAddr, peer: std::net::IpAddr) -> Result<()> {
         counted += 1;
     }
     idle_costs_nothing(&socket, &mut errors).await
+}
+
+/// Errors that nobody has read yet leave room for datagrams, though the kernel counts both against one buffer.
+pub(crate) fn unread_errors_displace_no_datagram() -> Result<()> {
+    const ERRORS: usize = 300;
+    const DATAGRAMS: u8 = 40;
+    for at in ["127.0.0.1:0", "[::1]:0"] {
+        let at: SocketAddr = at.parse()?;
+        let lab = Lab::new();
+        let host = lab.host("host")?;
+        host.runtime()?.block_on(async {
+            let socket = UdpSocket::bind(at)?;
+            if !full(&socket) {
+                return Ok(());
+            }
+            let _errors = socket.icmp_errors()?;
+            let nobody = SocketAddr::new(at.ip(), 9);
+            for _ in 0..ERRORS {
+                socket.try_send(&Transmit::new(b"nobody", nobody))?;
+            }
+            let sender = StdSocket::bind(at)?;
+            for number in 0..DATAGRAMS {
+                sender.send_to(&[number; 1000], socket.local_addr())?;
+            }
+            let mut buffer = [0; 1000];
+            for number in 0..DATAGRAMS {
+                let meta = timeout(WITHIN, socket.recv_from(&mut buffer))
+                    .await
+                    .with_context(|| format!("{at}: {number} of {DATAGRAMS} came in"))??;
+                ensure!(meta.len == 1000 && buffer[0] == number);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// With nothing to do, whoever waits on the socket waits.

@@ -50,6 +50,10 @@ fn main() -> ExitCode {
         ("hop_errors", icmp::hop_errors),
         ("packet_too_big", icmp::packet_too_big),
         (
+            "unread_errors_displace_no_datagram",
+            icmp::unread_errors_displace_no_datagram,
+        ),
+        (
             "an_icmp_storm_fails_nobody",
             icmp::an_icmp_storm_fails_nobody,
         ),
