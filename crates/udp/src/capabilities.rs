@@ -37,4 +37,7 @@ pub struct Capabilities {
     pub icmp_errors: bool,
     /// Whether a received datagram's TTL, TOS, destination and interface are known.
     pub recv_meta: bool,
+    /// Whether [`UdpSocket::sent_at`](crate::UdpSocket::sent_at) yields anything: on Linux since 6.13
+    /// (`SCM_TS_OPT_ID`). An older kernel is found out by the first probe.
+    pub send_timestamps: bool,
 }

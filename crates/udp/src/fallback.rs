@@ -99,6 +99,7 @@ impl Socket {
             flow_label: Support::None,
             icmp_errors: false,
             recv_meta: false,
+            send_timestamps: false,
         }
     }
 
@@ -234,6 +235,11 @@ impl Socket {
 
     #[expect(clippy::unused_self, reason = "the same on every platform")]
     pub(crate) fn sent_at(&self, _probe: u32) -> Option<SystemTime> {
+        None
+    }
+
+    #[expect(clippy::unused_self, reason = "the same on every platform")]
+    pub(crate) fn refused_mtu(&self) -> Option<u32> {
         None
     }
 

@@ -201,10 +201,11 @@ fn split_v4(packet: &[u8]) -> Option<(&[u8], &[u8])> {
     packet.split_at_checked(length)
 }
 
-/// What an ICMP message quotes, and its extensions, if it says that it has any.
+/// What an ICMP message quotes, and its extensions, if it says that it has any. Less than 128 bytes cannot
+/// be what RFC 4884 §4.1 means: older routers leave anything in that field.
 fn split_extensions(body: &[u8], quoted: usize) -> (&[u8], &[u8]) {
     match body.split_at_checked(quoted) {
-        Some(parts) if quoted > 0 => parts,
+        Some(parts) if quoted >= 128 => parts,
         _ => (body, &[]),
     }
 }

@@ -256,6 +256,10 @@ impl UdpSocket {
     /// dropped. There can be several. While there is one, the default DF mode costs one more
     /// descriptor too, because a socket that receives errors cannot be relied on for sending.
     ///
+    /// The kernel passes over a "packet too big" where the socket itself never sets DF: after
+    /// [`set_df_mode`](Self::set_df_mode) with [`DfMode::Dont`], or with `net.ipv4.ip_no_pmtu_disc` set
+    /// (`ip(7)`).
+    ///
     /// # Errors
     /// [`Error::Configure`] if the kernel has no such thing.
     pub fn icmp_errors(&self) -> Result<IcmpErrors, Error> {
@@ -270,6 +274,13 @@ impl UdpSocket {
     #[must_use]
     pub fn sent_at(&self, probe: u32) -> Option<SystemTime> {
         self.socket.sent_at(probe)
+    }
+
+    /// The largest IP packet, bytes, that this host would have sent when it last refused a datagram that
+    /// was sent [`with_probe`](Transmit::with_probe) with `EMSGSIZE`: the MTU of the interface.
+    #[must_use]
+    pub fn refused_mtu(&self) -> Option<u32> {
+        self.socket.refused_mtu()
     }
 
     /// Has received datagrams and ICMP errors carry the kernel's time until the guard is dropped, as

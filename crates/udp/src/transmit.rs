@@ -50,7 +50,8 @@ impl<'a> Transmit<'a> {
     }
 
     /// The same as a probe of the path. With `df_bit: true` it is sent whole whatever path MTU the
-    /// kernel has heard of, on IPv6 too; and the kernel notes when it left, where it can:
+    /// kernel has heard of, on IPv6 too (there a socket on the wildcard address wants a `source` for it);
+    /// and the kernel notes when it left, where it can:
     /// [`UdpSocket::sent_at`](crate::UdpSocket::sent_at) has that under this number.
     #[must_use]
     pub const fn with_probe(mut self, number: u32) -> Self {

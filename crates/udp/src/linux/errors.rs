@@ -4,14 +4,15 @@
 //! as well: so while errors are on, datagrams are sent by twins.
 
 use std::{
+    net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
-use socket2::Socket as Descriptor;
+use socket2::{Domain, Socket as Descriptor, Type};
 use tokio::sync::{broadcast, watch};
 
 use super::{
@@ -20,7 +21,7 @@ use super::{
     socket::Socket,
     sys::{ControlBuffer, receive_message, set_option},
 };
-use crate::IcmpError;
+use crate::{IcmpError, IcmpErrorKind};
 
 /// How many errors wait for a subscriber that does not read. Older ones are lost to it, and counted.
 const BACKLOG: usize = 1024;
@@ -42,6 +43,10 @@ pub(super) struct Errors {
     subscribers: Mutex<usize>,
     sender: broadcast::Sender<IcmpError>,
     pub(super) sent: SentTimes,
+    /// Held from the kernel's queue to where an entry is found: who looks there meanwhile waits.
+    draining: Mutex<()>,
+    /// What this host said when it last refused a probe for its size; 0 before that.
+    refused_mtu: AtomicU32,
 }
 
 impl Errors {
@@ -51,6 +56,8 @@ impl Errors {
             subscribers: Mutex::new(0),
             sender: broadcast::Sender::new(BACKLOG),
             sent: SentTimes::default(),
+            draining: Mutex::default(),
+            refused_mtu: AtomicU32::new(0),
         }
     }
 
@@ -58,6 +65,15 @@ impl Errors {
     #[inline]
     pub(super) fn on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refused_mtu(&self) -> Option<u32> {
+        let mtu = self.refused_mtu.load(Ordering::Relaxed);
+        (mtu != 0).then_some(mtu)
+    }
+
+    pub(super) fn note_refused_mtu(&self, mtu: u32) {
+        self.refused_mtu.store(mtu, Ordering::Relaxed);
     }
 
     fn join(&self, main: &Descriptor, v6: bool) -> std::io::Result<broadcast::Receiver<IcmpError>> {
@@ -95,7 +111,11 @@ impl Errors {
     }
 
     /// Reads a socket's error queue. Whether it is empty now: a storm gets no more than its share.
-    pub(super) fn drain(&self, socket: &Descriptor) -> bool {
+    ///
+    /// Of a refused datagram the kernel names the port that the socket is connected to, which for a twin
+    /// is nobody's: `refused` is where the one went that has just been refused.
+    pub(super) fn drain(&self, socket: &Descriptor, refused: Option<SocketAddr>) -> bool {
+        let _alone = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
         let mut payload = [0; QUOTE];
         let mut control = ControlBuffer::new();
         for _ in 0..BACKLOG {
@@ -110,7 +130,10 @@ impl Errors {
                 let _ = socket.take_error();
                 return true;
             };
-            if let Some(error) = receive::icmp_error(&received, &payload) {
+            if let Some(mut error) = receive::icmp_error(&received, &payload) {
+                if error.kind == IcmpErrorKind::LocalTooBig {
+                    error.destination = refused.unwrap_or(error.destination);
+                }
                 // An error from `send` says that nobody listens any more.
                 let _ = self.sender.send(error);
             } else if let Some((probe, at)) = receive::sent_time(&received) {
@@ -121,31 +144,47 @@ impl Errors {
     }
 
     /// Empties an error queue of which nobody wants the errors: of a twin, which holds what this host
-    /// said of its own datagrams, and the failed send has said that already.
-    pub(super) fn discard(&self, socket: &Descriptor) {
+    /// said of its own datagrams, and the failed send has said that already. Returns the MTU for which a
+    /// datagram was too large, if one was.
+    pub(super) fn discard(&self, socket: &Descriptor) -> Option<u32> {
+        let _alone = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
         let mut control = ControlBuffer::new();
+        let mut mtu = None;
         while let Ok(received) =
             receive_message(socket.as_fd(), &mut [], &mut control, libc::MSG_ERRQUEUE)
         {
             if let Some((probe, at)) = receive::sent_time(&received) {
                 self.sent.note(probe, at);
+            } else if let Some(error) = receive::icmp_error(&received, &[])
+                && error.kind == IcmpErrorKind::LocalTooBig
+            {
+                mtu = error.next_hop_mtu;
             }
         }
         let _ = socket.take_error();
+        mtu
     }
 }
 
 /// Enlarges the receive buffer as far as it may be, for good: it is a limit, and takes no memory by itself.
 fn make_room(main: &Descriptor) {
-    if main
-        .recv_buffer_size()
-        .is_ok_and(|size| size < SHARED_BUFFER)
-    {
+    let size = main.recv_buffer_size().unwrap_or(SHARED_BUFFER);
+    // The kernel doubles what it is asked for (socket(7)).
+    let asked = SHARED_BUFFER / 2;
+    let beyond_limit = i32::try_from(asked).expect("a small constant");
+    if size >= SHARED_BUFFER
         // Beyond `net.core.rmem_max` only for who has CAP_NET_ADMIN.
-        let size = i32::try_from(SHARED_BUFFER / 2).expect("a small constant");
-        if set_option(main.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, size).is_err() {
-            let _ = main.set_recv_buffer_size(SHARED_BUFFER / 2);
-        }
+        || set_option(main.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, beyond_limit).is_ok()
+    {
+        return;
+    }
+    // The socket may have more than an ordinary user may ask for: another one tells what that is.
+    let allowed = Descriptor::new(Domain::IPV4, Type::DGRAM, None).and_then(|other| {
+        other.set_recv_buffer_size(asked)?;
+        other.recv_buffer_size()
+    });
+    if allowed.is_ok_and(|allowed| allowed > size) {
+        let _ = main.set_recv_buffer_size(asked);
     }
 }
 

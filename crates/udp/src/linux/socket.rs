@@ -172,6 +172,7 @@ impl Socket {
             },
             icmp_errors: true,
             recv_meta: true,
+            send_timestamps: support(Field::Timestamp) == Support::PerMessage,
         }
     }
 
@@ -198,7 +199,7 @@ impl Socket {
     fn carrier(&self, transmit: &Transmit<'_>) -> io::Result<Carrier<'_>> {
         let family = Family::of(transmit.destination);
         let mode = match (family, transmit.options.df_bit) {
-            (Family::V6, Some(true)) if transmit.probe.is_some() => Some(self.df_on),
+            (_, Some(true)) if transmit.probe.is_some() => Some(DfMode::Probe),
             // IPv6 has a control message for it.
             (Family::V6, _) | (_, None) => None,
             (Family::V4, Some(true)) => Some(self.df_on),
@@ -262,9 +263,11 @@ impl Socket {
             tries += 1;
             let last = tries == PENDING_ERRORS;
             if self.errors.on() && (is_main || last) {
-                self.errors.drain(socket);
-            } else {
-                self.errors.discard(socket);
+                self.errors.drain(socket, Some(transmit.destination));
+            } else if let Some(mtu) = self.errors.discard(socket)
+                && transmit.probe.is_some()
+            {
+                self.errors.note_refused_mtu(mtu);
             }
             if last {
                 return result;
@@ -343,6 +346,10 @@ impl Socket {
             source: None,
             ..transmit.options
         };
+        if field == Field::Timestamp {
+            // Main may never have sent a probe.
+            let _ = report_sent_times(self.main().as_fd());
+        }
         let mut probe = Transmit::new(&[], transmit.destination).with_options(options);
         probe.probe = transmit.probe;
         let destination = SockAddr::from(self.in_own_family(transmit.destination));
@@ -377,7 +384,7 @@ impl Socket {
             }
             Carrier::Main | Carrier::Locked(_) => {
                 if self.errors.on() {
-                    self.errors.drain(self.main());
+                    self.errors.drain(self.main(), None);
                 }
                 self.main()
             }
@@ -395,7 +402,7 @@ impl Socket {
                 .main
                 .ready(Interest::READABLE | Interest::ERROR)
                 .await?;
-            if guard.ready().is_error() && self.errors.drain(self.main()) {
+            if guard.ready().is_error() && self.errors.drain(self.main(), None) {
                 guard.clear_ready_matching(Ready::ERROR);
             }
             match self.try_recv(buffer) {
@@ -429,15 +436,19 @@ impl Socket {
             for twin in self.twins.iter() {
                 self.errors.discard(twin);
             }
-            self.errors.drain(self.main());
+            self.errors.drain(self.main(), None);
             self.errors.sent.take(probe)
         })
+    }
+
+    pub(crate) fn refused_mtu(&self) -> Option<u32> {
+        self.errors.refused_mtu()
     }
 
     pub(super) async fn drain_when_ready(&self) {
         consume_budget().await;
         if let Ok(mut guard) = self.main.ready(Interest::ERROR).await
-            && self.errors.drain(self.main())
+            && self.errors.drain(self.main(), None)
         {
             guard.clear_ready_matching(Ready::ERROR);
         }

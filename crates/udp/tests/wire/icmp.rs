@@ -93,6 +93,38 @@ pub(crate) fn packet_too_big() -> Result<()> {
     Ok(())
 }
 
+/// What this host itself refuses is said of whom it was for.
+pub(crate) fn too_big_for_this_host() -> Result<()> {
+    let chain = Chain::new(1, 1500)?;
+    for (left, right) in chain.pairs() {
+        chain.left.runtime()?.block_on(async {
+            let socket = UdpSocket::bind((left, 0).into())?;
+            if !full(&socket) {
+                return Ok(());
+            }
+            let mut errors = socket.icmp_errors()?;
+            let to = SocketAddr::new(right, SINK);
+            let too_big =
+                Transmit::new(&[0; 1500], to).with_options(MessageOptions::NONE.with_df_bit(true));
+            for transmit in [too_big, too_big.with_probe(1)] {
+                ensure!(socket.refused_mtu().is_none());
+                let refused = socket.send(&transmit).await;
+                let code = refused.err().and_then(|error| error.raw_os_error());
+                ensure!(code == Some(nix::libc::EMSGSIZE), "{code:?}");
+                let error = timeout(WITHIN, errors.recv())
+                    .await?
+                    .context("the socket is there")?;
+                ensure!(error.kind == IcmpErrorKind::LocalTooBig, "{error:?}");
+                ensure!(error.destination == to, "{error:?}");
+                ensure!(error.next_hop_mtu == Some(1500), "{error:?}");
+            }
+            ensure!(socket.refused_mtu() == Some(1500));
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// Nobody listens at one peer, so that every datagram to it is answered by an error, while another
 /// is sent to all along. No send fails, nothing to or from the other is lost, and when it is over
 /// the socket rests.

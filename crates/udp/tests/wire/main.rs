@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         ("record_route", header::record_route),
         ("hop_errors", icmp::hop_errors),
         ("packet_too_big", icmp::packet_too_big),
+        ("too_big_for_this_host", icmp::too_big_for_this_host),
         (
             "unread_errors_displace_no_datagram",
             icmp::unread_errors_displace_no_datagram,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use perpacket_udp::{IcmpError, RecvMeta, Tos};
+use perpacket_udp::{IcmpError, IcmpErrorKind, RecvMeta, Tos};
 use stun::attributes::ATTR_ERROR_CODE;
 use tokio::sync::oneshot;
 
@@ -140,7 +140,9 @@ impl Pending {
 
     /// What the network says of a datagram of the session's socket.
     pub(super) fn complained(&self, error: &IcmpError) {
-        if key(error.destination) != self.peer.load().0 {
+        // What this host refuses fails the send, which has told already.
+        if error.kind == IcmpErrorKind::LocalTooBig || key(error.destination) != self.peer.load().0
+        {
             return;
         }
         let id: Option<Id> = error
