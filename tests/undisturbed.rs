@@ -6,12 +6,14 @@
 //! takes a bit more than 4 minutes, and says what it saw:
 //!
 //! ```sh
-//! PERPACKET_UNDISTURBED=60 cargo test -p perpacket-tests --test undisturbed -- net_v4 --nocapture
+//! PERPACKET_UNDISTURBED=60 cargo test --release -p perpacket-tests --test undisturbed -- net_v4 --nocapture
 //! ```
 //!
 //! Times are judged from the application that sends to the far host's interface. How long it takes from there to the
-//! other application is told, and judged too where this is built with optimisation: without, a message of STUN takes
-//! webrtc-rs and this library some 0.3 ms, and media that arrive behind a burst of probes wait for all of them.
+//! other application is told, and judged too where this is built with optimisation: without, media that arrive behind
+//! a burst of probes wait long for webrtc-rs to have read and answered all of them.
+//!
+//! What is seen while a hypervisor takes the processors away says nothing of measurements, and is looked at again.
 
 mod support;
 mod undisturbed {
@@ -25,6 +27,7 @@ mod undisturbed {
 use std::collections::HashMap;
 use std::env;
 use std::fmt;
+use std::fs;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -46,7 +49,10 @@ static ALONE: Mutex<()> = Mutex::new(());
 const LATE: Duration = Duration::from_millis(5);
 
 /// How often a machine that is busy with something else may make packets late.
-const TRIES: usize = 3;
+const TRIES: usize = 5;
+
+/// How much of the processors' time may be taken away by the hypervisor while the call is looked at.
+const STOLEN: f64 = 0.03;
 
 /// Larger than any check of ICE, bytes of IP packet.
 const LARGEST_CHECK: usize = 200;
@@ -74,9 +80,17 @@ fn nothing_is_disturbed(way: Way, family: Family) -> Result<()> {
         (During::Storm, During::MeasurementsInStorm),
     ] {
         for tries_left in (0..TRIES).rev() {
-            let quiet = Look::at(&mut scene, without, long)?;
-            let measured = Look::at(&mut scene, during, long)?;
-            eprintln!("{way:?} {family:?}\n{quiet}{measured}");
+            let before = Processors::now()?;
+            let looked = Look::at(&mut scene, without, long)
+                .and_then(|quiet| Ok((quiet, Look::at(&mut scene, during, long)?)));
+            let stolen = before.stolen_since()?;
+            if stolen > STOLEN && tries_left > 0 {
+                let was = looked.map_or_else(|error| format!("{error:#}"), |_| "well".to_owned());
+                eprintln!("{stolen:.2} of the time was stolen; it was: {was}");
+                continue;
+            }
+            let (quiet, measured) = looked?;
+            eprintln!("{way:?} {family:?}, {stolen:.2} of the time stolen\n{quiet}{measured}");
             // A machine that does something else too makes them late in either.
             let checks = measured.checks_per_second / quiet.checks_per_second;
             let worst = quiet.worst() + LATE;
@@ -90,6 +104,32 @@ fn nothing_is_disturbed(way: Way, family: Family) -> Result<()> {
         }
     }
     scene.finish()
+}
+
+/// What the processors have done since the machine was started (`proc_stat(5)`).
+struct Processors {
+    stolen: f64,
+    all: f64,
+}
+
+impl Processors {
+    fn now() -> Result<Self> {
+        let stat = fs::read_to_string("/proc/stat")?;
+        let all = stat.lines().next().context("empty")?.split_whitespace();
+        // What guests have used is counted among what users have.
+        let times = all.skip(1).take(8).map(str::parse);
+        let times = times.collect::<Result<Vec<f64>, _>>()?;
+        Ok(Self {
+            stolen: *times.get(7).context("no steal")?,
+            all: times.iter().sum(),
+        })
+    }
+
+    /// Which part of the time since then was taken away.
+    fn stolen_since(&self) -> Result<f64> {
+        let now = Self::now()?;
+        Ok((now.stolen - self.stolen) / (now.all - self.all).max(1.0))
+    }
 }
 
 /// What is to be told of a while; nothing was lost, and nothing looked different.
