@@ -62,14 +62,18 @@ pub(crate) fn every_hop_answers() -> Result<()> {
 
 /// The kernel's stamps of sending and receiving, against what the scenario says.
 pub(crate) fn rtt_is_that_of_the_scenario() -> Result<()> {
-    const ROUNDS: u8 = 20;
+    const ROUNDS: u8 = 100;
     let mut scene = Scene::load("ten_hops")?;
     let (left, right) = scene.wan.pairs()[0];
     let socket = scene.left(left)?;
     for ttl in [1, 5, 10, 11] {
         set_ttl(&socket, ttl)?;
         let mut late = Vec::new();
+        // One that nothing else has held up, and more only as long as there is none.
         for round in 0..ROUNDS {
+            if round >= 20 && late.iter().any(|late| *late < SHORTLY) {
+                break;
+            }
             let payload = [ttl, round, 7, 7];
             socket.send_to(&payload, (right, PORT))?;
             let (sent, error) = scene.error_about(&payload)?;
@@ -83,10 +87,11 @@ pub(crate) fn rtt_is_that_of_the_scenario() -> Result<()> {
         }
         late.sort_unstable();
         println!(
-            "TTL {ttl}: late by {:?}, {:?}, {:?} (least, median, worst of {ROUNDS}); deliveries by {:?}",
+            "TTL {ttl}: late by {:?}, {:?}, {:?} (least, median, worst of {}); deliveries by {:?}",
             late[0],
             late[late.len() / 2],
             late[late.len() - 1],
+            late.len(),
             scene.wan.take_lateness(),
         );
         // The median is what this machine lets it be.
