@@ -1,9 +1,11 @@
 //! What the comparison of marks says of networks that do known things to them.
 
 mod qos {
+    pub(crate) mod filters;
     pub(crate) mod lies;
     pub(crate) mod load;
     pub(crate) mod reporting;
+    pub(crate) mod running;
     pub(crate) mod scene;
 }
 mod support;
@@ -21,9 +23,11 @@ use perpacket_path::{
 use perpacket_udp::{Dscp, Ecn, MessageOptions};
 use perpacket_webrtc::PacketClass;
 
+use qos::filters;
 use qos::lies::Lies;
 use qos::load::Load;
 use qos::reporting::report_back;
+use qos::running;
 use qos::scene::Scene;
 use support::connection::DEADLINE;
 use support::hosts::Family;
@@ -59,7 +63,20 @@ fn main() -> ExitCode {
         ("priority_shows_under_load", priority),
         ("a_dead_mark_v4", || dead_mark(Family::V4)),
         ("a_dead_mark_v6", || dead_mark(Family::V6)),
-        ("stopped_early", stopped),
+        ("a_mark_that_this_host_drops_v4", || {
+            filters::dropped_here(Family::V4)
+        }),
+        ("a_mark_that_this_host_drops_v6", || {
+            filters::dropped_here(Family::V6)
+        }),
+        ("a_dead_ecn_field", filters::dead_ecn_field),
+        (
+            "a_report_survives_that_nothing_can_be_seen",
+            filters::nothing_can_be_seen,
+        ),
+        ("stopped_while_it_looks", running::stopped_while_it_looks),
+        ("after_an_ice_restart", running::after_an_ice_restart),
+        ("stopped_early", running::stopped),
     ];
     perpacket_lab::main(tests)
 }
@@ -358,28 +375,4 @@ fn dead_mark(family: Family) -> Result<()> {
     ensure!(arrived == *b"after".as_slice(), "{arrived:?}");
     back.undo();
     next_dtls(&mut scene, Dscp::EF.value() << 2 | 1)
-}
-
-/// There is a report of what was seen until then.
-fn stopped() -> Result<()> {
-    let scene = Scene::new("four_hops", Way::Net, Family::V4)?;
-    let mut config = QosConfig::default();
-    config.count = 1000;
-    let mut running = scene.start(config);
-    let report = scene.measured.left.block_on(async {
-        for _ in 0..20 {
-            tokio::time::timeout(DEADLINE, running.next())
-                .await
-                .context("nothing happens")?;
-        }
-        running.stop();
-        anyhow::Ok(running.finish().await?)
-    })?;
-    let received: u64 = report.marks.iter().map(|mark| mark.rtt.received).sum();
-    ensure!((20..1000).contains(&received), "{received}");
-    ensure!(
-        report.marks.iter().all(|mark| mark.rtt.lost == 0),
-        "{report:#?}"
-    );
-    Ok(())
 }

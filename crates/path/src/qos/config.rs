@@ -12,6 +12,9 @@ const MAX_MARKS: usize = 32;
 /// The round trips of two marks are compared in pairs of pairs: half a million.
 const MAX_COUNT: usize = 1000;
 
+/// The most probes that a run compares: of best effort, of the marks, and of every other DSCP, if all are in use.
+pub(super) const MAX_PROBES: usize = MAX_COUNT * (1 + MAX_MARKS + 63);
+
 /// What the session does meanwhile. The library makes no load: the application does, and says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use perpacket_udp::{Dscp, MessageOptions, Tos};
+use perpacket_udp::{Dscp, Ecn, MessageOptions, Tos};
 use perpacket_webrtc::{PacketClass, Policy, PolicySnapshot, Session};
 use serde::Serialize;
 
@@ -24,6 +24,14 @@ pub struct DeadMark {
     pub beside_answered: u32,
 }
 
+impl DeadMark {
+    /// The DSCP that does not arrive. `None` where there is an ECN field, which may be why: with the DSCP alone it
+    /// may be another thing, and what packets have is probed alone.
+    pub(super) fn dscp(&self) -> Option<Dscp> {
+        (self.mark.ecn == Ecn::NotEct).then_some(self.mark.dscp)
+    }
+}
+
 impl fmt::Display for DeadMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { mark, lost, .. } = self;
@@ -31,10 +39,9 @@ impl fmt::Display for DeadMark {
             f,
             "{mark} does not arrive, {lost} of {lost} probes are lost: "
         )?;
-        if mark.dscp == Dscp::CS0 {
-            write!(f, "send without ECN")
-        } else {
-            write!(f, "send with DSCP 0 what has {} (RFC 8835 §4.2)", mark.dscp)
+        match self.dscp() {
+            None => write!(f, "send without ECN"),
+            Some(dscp) => write!(f, "send with DSCP 0 what has {dscp} (RFC 8835 §4.2)"),
         }
     }
 }
@@ -185,6 +192,23 @@ mod tests {
 
     fn marked(dscp: Dscp) -> MessageOptions {
         MessageOptions::NONE.with_dscp(dscp)
+    }
+
+    #[test]
+    fn the_advice_is_about_what_may_be_at_fault() {
+        let dead = |mark: &str| DeadMark {
+            mark: mark.parse().expect("a mark"),
+            lost: 20,
+            beside_answered: 20,
+        };
+        for (mark, advice) in [
+            ("AF41", "send with DSCP 0 what has AF41"),
+            ("AF41+ect1", "send without ECN"),
+            ("ect1", "send without ECN"),
+        ] {
+            let text = dead(mark).to_string();
+            assert!(text.contains(advice), "{text}");
+        }
     }
 
     #[test]

@@ -23,6 +23,8 @@ use perpacket_webrtc::{Session, Tap, TapGuard};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
+use super::config::MAX_PROBES;
+
 /// The label of the data channel that carries the messages.
 pub const TOS_REPORT_LABEL: &str = "perpacket-tos";
 
@@ -35,8 +37,14 @@ const RECORDS_A_MESSAGE: usize = 64;
 /// round trip for (RFC 9260 §16).
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
-/// Records that wait to be sent, and ones that wait to be asked for: twenty seconds of probes.
-const HELD: usize = 4096;
+/// Records that wait to be sent: twenty seconds of probes.
+const WAITING: usize = 4096;
+
+/// Records that wait to be asked for, which is when all probes of a run are done. With so many, 6 MB.
+const KNOWN: usize = 1 << 17;
+
+// The rest is for the checks of ICE meanwhile, which the peer reports as well.
+const _: () = assert!(KNOWN > MAX_PROBES);
 
 /// How a probe arrived at the peer, as the peer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -79,7 +87,7 @@ impl TosReporter {
     /// Looks at what the session receives.
     #[must_use]
     pub fn new(session: &Session) -> Self {
-        let (sender, records) = mpsc::channel(HELD);
+        let (sender, records) = mpsc::channel(WAITING);
         Self {
             records,
             _tap: session.tap(Arc::new(Watcher(sender))),
@@ -171,7 +179,7 @@ impl TosReports {
     }
 
     /// How the probe with this transaction id arrived, if the other side has said so among the newest
-    /// 4,096.
+    /// 131,072: a run has fewer probes.
     #[must_use]
     pub fn get(&self, transaction_id: &[u8; 12]) -> Option<ArrivedWith> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,12 +212,12 @@ impl Known {
         if self.records.insert(id, with).is_some() {
             return;
         }
-        self.order.push_back(id);
-        if self.order.len() > HELD
+        if self.order.len() == KNOWN
             && let Some(oldest) = self.order.pop_front()
         {
             self.records.remove(&oldest);
         }
+        self.order.push_back(id);
     }
 }
 
@@ -266,18 +274,37 @@ mod tests {
         }
     }
 
+    /// Reports probes with the numbers below `end`.
+    fn tell(reports: &TosReports, end: usize, with: ArrivedWith) {
+        let numbers: Vec<_> = (0..u32::try_from(end).unwrap()).collect();
+        for numbers in numbers.chunks(RECORDS_A_MESSAGE) {
+            let records: Vec<_> = numbers.iter().map(|number| (id(*number), with)).collect();
+            assert!(reports.receive(&encode(&records)));
+        }
+    }
+
+    #[test]
+    fn no_probe_of_the_longest_run_is_forgotten() {
+        let reports = TosReports::new();
+        tell(&reports, MAX_PROBES, with(8, None));
+        let known = |number: usize| reports.get(&id(u32::try_from(number).unwrap()));
+        assert!((0..MAX_PROBES).all(|number| known(number).is_some()));
+    }
+
     #[test]
     fn memory_is_bounded() {
         let reports = TosReports::new();
-        for number in 0..10_000 {
-            assert!(reports.receive(&encode(&[(id(number), with(8, None))])));
-            assert!(reports.receive(&encode(&[(id(number), with(9, Some(3)))])));
-        }
+        let last = id(u32::try_from(KNOWN).unwrap());
+        tell(&reports, KNOWN, with(8, None));
+        tell(&reports, KNOWN, with(9, Some(3)));
+        assert_eq!(reports.get(&id(0)), Some(with(9, Some(3))));
+        assert!(reports.receive(&encode(&[(last, with(7, None))])));
         let known = reports.known.lock().unwrap();
-        assert_eq!((known.records.len(), known.order.len()), (HELD, HELD));
+        assert_eq!((known.records.len(), known.order.len()), (KNOWN, KNOWN));
         drop(known);
         assert_eq!(reports.get(&id(0)), None);
-        assert_eq!(reports.get(&id(9_999)), Some(with(9, Some(3))));
+        assert_eq!(reports.get(&id(1)), Some(with(9, Some(3))));
+        assert_eq!(reports.get(&last), Some(with(7, None)));
     }
 
     #[test]

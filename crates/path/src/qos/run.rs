@@ -1,6 +1,6 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use perpacket_udp::{Dscp, IcmpListener, MessageOptions};
+use perpacket_udp::MessageOptions;
 use perpacket_webrtc::{Policy, Probe, ProbeError, ProbeOutcome, ProbeResult, Prober};
 use tokio::{
     task::{JoinError, JoinSet, spawn_blocking},
@@ -12,15 +12,14 @@ use super::{
     compare::{Sample, Verdict, compare},
     config::{Observe, QosConfig},
     dead::{DeadMark, FallBack},
+    is_refused,
     mark::Mark,
-    place::place_remarkings,
+    observe::Observer,
     random,
-    remark::telling_marks,
-    report::{MarkReport, Observation, QosEvent, QosReport, Visibility},
+    report::{MarkReport, QosEvent, QosReport},
     report_back::{SILENCE, TosReports},
-    sweep::Sweep,
 };
-use crate::{MeasureError, RttRecorder, Running, running::Progress, ttl};
+use crate::{MeasureError, RttRecorder, Running, running::Progress};
 
 /// What a path does with marks: whether it delays, drops or changes them.
 ///
@@ -66,7 +65,8 @@ impl Qos {
     }
 
     /// The same, that also probes every DSCP that `policy`, the network's, has for the session, and goes
-    /// back to DSCP 0 where one turns out to be dead (RFC 8835 §4.2), for each class that has it.
+    /// back to DSCP 0 where one turns out to be dead (RFC 8835 §4.2), for each class that has it. One that is dead
+    /// only together with an ECN field stays.
     #[must_use]
     pub fn with_fall_back(mut self, policy: &Policy) -> Self {
         self.fall_back = Some(FallBack::new(self.prober.session(), policy));
@@ -87,9 +87,16 @@ impl Qos {
 
     async fn run(self, mut progress: Progress<QosEvent>) -> Result<QosReport, MeasureError> {
         self.config.validate()?;
+        // ICE may have restarted since. Where it has no pair, the first probe says what is wrong.
+        let _ = self.prober.refresh().await;
+        let observer = Observer {
+            prober: &self.prober,
+            config: &self.config,
+            reports: self.reports.as_ref(),
+        };
         if self.config.observe == Observe::Required {
             // It is known now whether it can be had; a second one will have nothing old to read.
-            drop(self.listener()?);
+            drop(observer.listener()?);
         }
         let peer = self.prober.remote();
         let in_use = self
@@ -113,15 +120,22 @@ impl Qos {
         for dead in &dead {
             progress.tell(QosEvent::Dead(*dead));
             if let Some(fall_back) = &self.fall_back
-                && dead.mark.dscp != Dscp::CS0
+                && let Some(dscp) = dead.dscp()
             {
-                fallen_back.extend(fall_back.leave(peer, dead.mark.dscp));
+                fallen_back.extend(fall_back.leave(peer, dscp));
             }
         }
         for done in &fallen_back {
             progress.tell(QosEvent::FellBack(done.clone()));
         }
-        let observation = self.observe(&marks, &mut progress).await?;
+        let (observation, failed) = observer.observe(&marks, &mut progress).await;
+        // Nothing can stand in the place of what takes a fall-back back.
+        if let Some(error) = failed
+            && self.config.observe == Observe::Required
+            && fallen_back.is_empty()
+        {
+            return Err(error);
+        }
         Ok(QosReport {
             phase: self.config.phase,
             config: self.config,
@@ -131,25 +145,6 @@ impl Qos {
             fallen_back,
             observation,
         })
-    }
-
-    /// A raw socket, or why there is none.
-    fn listener(&self) -> Result<Result<IcmpListener, Visibility>, MeasureError> {
-        if self.config.observe == Observe::Never {
-            return Ok(Err(Visibility::NotAsked));
-        }
-        match IcmpListener::open(self.prober.remote().ip()) {
-            Ok(listener) => Ok(Ok(listener)),
-            Err(source) if self.config.observe == Observe::Required => {
-                Err(MeasureError::Unavailable {
-                    what: "open a raw ICMP socket, to see marks on their way",
-                    source,
-                })
-            }
-            Err(error) => Ok(Err(Visibility::Unavailable {
-                reason: format!("no raw ICMP socket: {error}"),
-            })),
-        }
     }
 
     /// Sends all probes, and returns what became of each, by mark and block. When it is stopped, the
@@ -173,8 +168,11 @@ impl Qos {
                 Some(answered) = out.join_next() => {
                     let answered: (Slot, Result<ProbeOutcome, ProbeError>) =
                         answered.map_err(panicked)?;
-                    let (slot, outcome) = (answered.0, answered.1?);
-                    let sample = probed.add(slot, &outcome);
+                    let (slot, outcome) = answered;
+                    let sample = match outcome {
+                        Err(error) if is_refused(&error) => probed.refuse(slot, &error),
+                        outcome => probed.add(slot, &outcome?),
+                    };
                     let rtt_us = match sample {
                         Sample::Answered(rtt) => Some(rtt.as_secs_f64() * 1e6),
                         Sample::Lost | Sample::NotSent => None,
@@ -212,78 +210,6 @@ impl Qos {
             .with_options(MessageOptions::NONE.with_tos(mark.tos().byte()))
             .with_timeout(self.config.timeout);
         async move { (slot, prober.probe(probe).await) }
-    }
-
-    /// Follows marks on their way: all those that tell re-markings apart, and the test's own.
-    async fn observe(
-        &self,
-        marks: &[MarkReport],
-        progress: &mut Progress<QosEvent>,
-    ) -> Result<Observation, MeasureError> {
-        let (listener, on_the_way) = match self.listener()? {
-            Ok(listener) => (Some(listener), Visibility::Observed),
-            Err(why_not) => (None, why_not),
-        };
-        let wanted = self.config.observe != Observe::Never;
-        let reports = self.reports.as_ref().filter(|_| wanted);
-        let mut observation = Observation {
-            on_the_way,
-            at_the_peer: match reports {
-                Some(_) => Visibility::Observed,
-                None if wanted => Visibility::Unavailable {
-                    reason: "the peer reports nothing".to_owned(),
-                },
-                None => Visibility::NotAsked,
-            },
-            hops: None,
-            paths: Vec::new(),
-            remarkings: Vec::new(),
-        };
-        if progress.is_stopped() || (listener.is_none() && reports.is_none()) {
-            return Ok(observation);
-        }
-        let config = ttl::ReachTtlConfig {
-            timeout: self.config.timeout,
-            ..ttl::ReachTtlConfig::default()
-        };
-        let reach = ttl::search(&self.prober, &config).await?;
-        let Some(hops) = reach.map(|reach| reach.ttl) else {
-            let silent = || Visibility::Unavailable {
-                reason: "the peer does not answer".to_owned(),
-            };
-            (observation.on_the_way, observation.at_the_peer) = (silent(), silent());
-            return Ok(observation);
-        };
-        observation.hops = Some(hops);
-        let mut observed = telling_marks();
-        let own = marks.iter().map(|report| report.mark);
-        observed.extend(own.filter(|mark| !telling_marks().contains(mark)));
-        let may_see = listener.is_some();
-        let sweep = Sweep {
-            prober: &self.prober,
-            marks: observed,
-            hops,
-            listener,
-            reports,
-            timeout: self.config.timeout,
-        };
-        observation.paths = sweep.run(progress).await?;
-        let mut seen = observation.paths.iter().flat_map(|path| path.seen.keys());
-        if may_see && hops > 1 && !seen.clone().any(|hop| *hop < hops) {
-            observation.on_the_way = Visibility::Unavailable {
-                reason: "no router shows what it has received".to_owned(),
-            };
-        }
-        if reports.is_some() && !seen.any(|hop| *hop == hops) {
-            observation.at_the_peer = Visibility::Unavailable {
-                reason: "the peer has reported none of the probes".to_owned(),
-            };
-        }
-        observation.remarkings = place_remarkings(&observation.paths);
-        for remarking in &observation.remarkings {
-            progress.tell(QosEvent::Remarked(remarking.clone()));
-        }
-        Ok(observation)
     }
 }
 
@@ -323,6 +249,13 @@ impl Probed {
         };
         self.samples[slot.mark][slot.block] = sample;
         sample
+    }
+
+    /// This host did not send it.
+    fn refuse(&mut self, slot: Slot, error: &ProbeError) -> Sample {
+        tracing::debug!(%error, "a probe is lost before it leaves");
+        self.samples[slot.mark][slot.block] = Sample::Lost;
+        Sample::Lost
     }
 
     fn count_arrived(&mut self, reports: &TosReports) {

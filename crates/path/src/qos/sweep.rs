@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    is_refused,
     mark::Mark,
     place::MarkPath,
     report_back::{SILENCE, TosReports},
@@ -140,14 +141,11 @@ impl Sweep<'_> {
         loop {
             tokio::select! {
                 answered = asked.join_next() => match answered {
-                    Some(Ok(outcome)) => {
-                        let ((mark, end), id, arrived) = outcome?;
-                        match end {
-                            End::Hop(hop) => on_the_way.push((mark, hop, id)),
-                            End::Peer if arrived => at_peer.push((mark, id)),
-                            End::Peer => {}
-                        }
-                    }
+                    Some(Ok(outcome)) => match outcome? {
+                        Some(((mark, End::Hop(hop)), id, _)) => on_the_way.push((mark, hop, id)),
+                        Some(((mark, End::Peer), id, true)) => at_peer.push((mark, id)),
+                        Some(((_, End::Peer), _, false)) | None => {}
+                    },
                     Some(Err(_)) => return Err(MeasureError::Aborted),
                     None => break,
                 },
@@ -187,14 +185,18 @@ impl Sweep<'_> {
     }
 }
 
+/// The probe's transaction, and whether the peer has answered; `None` where this host did not send it.
 async fn probe(
     prober: Arc<Prober>,
     probe: Probe,
     question: Question,
-) -> Result<(Question, Transaction, bool), MeasureError> {
-    let outcome = prober.probe(probe).await?;
+) -> Result<Option<(Question, Transaction, bool)>, MeasureError> {
+    let outcome = match prober.probe(probe).await {
+        Err(error) if is_refused(&error) => return Ok(None),
+        outcome => outcome?,
+    };
     let arrived = matches!(outcome.result, ProbeResult::Answered(_));
-    Ok((question, outcome.transaction_id, arrived))
+    Ok(Some((question, outcome.transaction_id, arrived)))
 }
 
 async fn quote(listener: Option<&IcmpListener>) -> std::io::Result<QuotedError> {
