@@ -3,6 +3,7 @@
 
 mod support;
 mod whip {
+    pub(crate) mod channels;
     pub(crate) mod client;
     pub(crate) mod http;
     pub(crate) mod server;
@@ -29,6 +30,7 @@ use webrtc::peer_connection::peer_connection_state::RTCPeerConnectionState;
 
 use support::connection::DEADLINE;
 use support::hosts::{Family, Hosts};
+use whip::channels;
 use whip::client::{Client, Offer};
 use whip::http;
 use whip::server::{Server, Sockets};
@@ -59,6 +61,8 @@ fn main() -> ExitCode {
             media(Family::V6, Sockets::Mux)
         }),
         ("who_does_not_read_has_to_wait", who_does_not_read),
+        ("a_session_ends_with_too_many_channels", channels::too_many),
+        ("reports_are_resumed", channels::reports_are_resumed),
         ("a_session_ends_when_its_peer_closes", peer_closes),
         ("a_session_that_does_not_connect_ends", never_connects),
         ("there_are_no_more_than_may_be", limit),
@@ -71,7 +75,7 @@ fn main() -> ExitCode {
 }
 
 /// A client's host, and the server's.
-fn start(
+pub(crate) fn start(
     family: Family,
     sockets: Sockets,
     configure: impl FnOnce(SessionsBuilder) -> SessionsBuilder,
@@ -108,6 +112,8 @@ fn errors() -> Result<()> {
     let (no_media, _) = good.split_once("m=").context("no media section")?;
     let candidate = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n";
     let many_candidates = format!("{}{}", without("a=candidate"), candidate.repeat(200));
+    // The parser takes white space for nothing.
+    let spaced_candidates = many_candidates.replace("a=candidate", "a= \tcandidate");
     let many_sections = format!("{good}{}", "m=audio 9 RTP/AVP 0\r\n".repeat(100));
     let post = |header, body: &str| (Method::POST, "/whip", header, body.to_owned());
     let plain = ("content-type", "text/plain");
@@ -120,6 +126,7 @@ fn errors() -> Result<()> {
         (post(SDP, &without("a=fingerprint")), 400, "fingerprint"),
         (post(SDP, no_media), 422, "neither"),
         (post(SDP, &many_candidates), 400, "200 candidates"),
+        (post(SDP, &spaced_candidates), 400, "200 candidates"),
         (post(SDP, &many_sections), 400, "media sections"),
         (post(SDP, &"v=0\r\n".repeat(20_000)), 413, "65536 bytes"),
         ((Method::GET, "/whip", SDP, String::new()), 405, "GET"),

@@ -78,6 +78,28 @@ pub(crate) struct Client {
     runtime: Arc<NodeRuntime>,
 }
 
+/// A data channel beside the first.
+pub(crate) struct Opened {
+    channel: Arc<RTCDataChannel>,
+    messages: UnboundedReceiver<DataChannelMessage>,
+    runtime: Arc<NodeRuntime>,
+}
+
+impl Opened {
+    pub(crate) fn send(&self, text: &str) -> Result<()> {
+        self.runtime.block_on(self.channel.send_text(text))?;
+        Ok(())
+    }
+
+    pub(crate) fn next(&mut self) -> Result<DataChannelMessage> {
+        self.runtime.block_on(next(&mut self.messages))
+    }
+
+    pub(crate) fn close(&self) -> Result<()> {
+        Ok(self.runtime.block_on(self.channel.close())?)
+    }
+}
+
 impl Parts {
     async fn new(side: &Side, offer: &Offer) -> Result<Self> {
         let configuration = RTCConfiguration::default();
@@ -160,6 +182,25 @@ impl Client {
             parts,
             server: address,
             runtime: Arc::clone(&side.runtime),
+        })
+    }
+
+    /// Opens another data channel.
+    pub(crate) fn open(&self, label: &str) -> Result<Opened> {
+        let parts = &self.parts;
+        let (channel, messages) = self.runtime.block_on(async {
+            let channel = parts.connection.create_data_channel(label, None).await?;
+            let (arriving, messages) = mpsc::unbounded_channel();
+            channel.on_message(Box::new(move |message| {
+                let _ = arriving.send(message);
+                Box::pin(async {})
+            }));
+            anyhow::Ok((channel, messages))
+        })?;
+        Ok(Opened {
+            channel,
+            messages,
+            runtime: Arc::clone(&self.runtime),
         })
     }
 

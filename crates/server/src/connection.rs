@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use webrtc::{
     api::{
         APIBuilder, interceptor_registry::register_default_interceptors, media_engine::MediaEngine,
@@ -28,11 +28,17 @@ use crate::{
     tos_report::TosReport,
 };
 
+/// The most data channels that a client opens, those that it has closed included: webrtc-rs keeps all of them until the
+/// peer connection is closed. While one is open, it has 64 KiB to read into: 4 MiB for a session.
+const DATA_CHANNELS: u32 = 64;
+
 /// A peer connection, and what it is doing.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) inner: Arc<RTCPeerConnection>,
     pub(crate) state: watch::Receiver<RTCPeerConnectionState>,
+    /// Told when the client has opened too many data channels.
+    pub(crate) too_many: Arc<Notify>,
     closing: watch::Sender<bool>,
 }
 
@@ -54,6 +60,7 @@ impl Connection {
         let connection = Self {
             state: watch_state(&inner),
             inner: Arc::new(inner),
+            too_many: Arc::default(),
             closing: watch::Sender::new(false),
         };
         connection.echo(tos_report);
@@ -77,8 +84,12 @@ impl Connection {
 
     fn echo(&self, tos_report: TosReport) {
         let closing = self.closing.subscribe();
+        let (mut opened, too_many) = (0, Arc::clone(&self.too_many));
         self.inner.on_data_channel(Box::new(move |channel| {
-            if !tos_report.takes(&channel, &closing) {
+            opened += 1;
+            if opened > DATA_CHANNELS {
+                too_many.notify_one();
+            } else if !tos_report.takes(&channel, &closing) {
                 echo::messages(&channel, &closing);
             }
             Box::pin(async {})

@@ -30,7 +30,13 @@ impl Offer {
             RTCSessionDescription::offer(sdp.to_owned()).map_err(CreateError::Malformed)?;
         let parsed = description.unmarshal().map_err(CreateError::Malformed)?;
         let sections = parsed.media_descriptions.len();
-        let candidates = sdp.matches("\na=candidate:").count();
+        let attributes = parsed
+            .media_descriptions
+            .iter()
+            .flat_map(|section| &section.attributes);
+        let candidates = attributes
+            .filter(|attribute| attribute.is_ice_candidate())
+            .count();
         for (what, count, limit) in [
             ("media sections", sections, MEDIA_SECTIONS),
             ("candidates", candidates, CANDIDATES),

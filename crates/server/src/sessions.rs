@@ -24,7 +24,8 @@ use crate::{
 };
 
 /// Peer connections that answer offers and echo what they receive: each from
-/// [`create`](Self::create) until somebody closes it, the peer is gone, or it does not connect in time.
+/// [`create`](Self::create) until somebody closes it, the peer is gone, or it does not connect in time; or until the peer
+/// opens more than 64 data channels, those that it has closed included.
 ///
 /// Clones are the same sessions.
 #[derive(Clone, Debug)]
@@ -441,6 +442,7 @@ impl Shared {
         tokio::select! {
             why = lives => why,
             () = ask.notified() => "it was closed",
+            () = connection.too_many.notified() => "its client opened too many data channels",
         }
     }
 }
