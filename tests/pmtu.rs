@@ -18,7 +18,10 @@ use perpacket_webrtc::{PacketClass, Prober};
 
 use pmtu::apply::large_media_are_not_lost_in_silence;
 use pmtu::scene::{NARROW, NEAR, Scene, searched, sent};
-use pmtu::watch::{a_black_hole_appears, ice_restarts, the_peer_is_gone_for_a_while};
+use pmtu::watch::{
+    a_black_hole_appears, after_an_ice_restart, an_outage_begins_as_a_black_hole,
+    checks_that_never_come, ice_restarts, the_peer_is_gone_for_a_while, the_round_trip_rises,
+};
 use support::connection::DEADLINE;
 use support::forged_too_big::Forger;
 use support::hosts::Family;
@@ -57,7 +60,14 @@ fn main() -> ExitCode {
             a_black_hole_appears(Family::V6)
         }),
         ("the_peer_is_gone_for_a_while", the_peer_is_gone_for_a_while),
+        (
+            "an_outage_begins_as_a_black_hole",
+            an_outage_begins_as_a_black_hole,
+        ),
+        ("the_round_trip_rises", the_round_trip_rises),
+        ("checks_that_never_come", checks_that_never_come),
         ("ice_restarts", ice_restarts),
+        ("after_an_ice_restart", after_an_ice_restart),
         ("forged_v4", || forged(Family::V4)),
         ("forged_v6", || forged(Family::V6)),
         ("the_peers_own_limit_v4", || the_peers_own_limit(Family::V4)),

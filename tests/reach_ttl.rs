@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use perpacket_lab::{Hop, Sniffer, Test, Wan, Willing};
 use perpacket_path::{ReachTtl, ReachTtlConfig, ReachTtlEvent, ReachTtlReport, Running};
+use perpacket_webrtc::Prober;
 
-use support::connection::DEADLINE;
+use support::connection::{self, DEADLINE};
 use support::hosts::Family;
 use support::measured::{Measured, Way};
 use support::wire::class_of;
@@ -25,6 +26,8 @@ fn main() -> ExitCode {
         ("a_new_path_is_noticed_v4", || path_change(Family::V4)),
         ("a_new_path_is_noticed_v6", || path_change(Family::V6)),
         ("a_lost_peer_is_noticed", lost_peer),
+        ("an_ice_restart_does_not_end_it", ice_restart),
+        ("looks_that_never_come", never_again),
         ("dropping_it_ends_it", dropped),
     ];
     perpacket_lab::main(tests)
@@ -177,6 +180,52 @@ fn lost_peer() -> Result<()> {
     ensure!(scene.change(&mut running)? == (Some(5), None));
     loss(0.0)?;
     ensure!(scene.change(&mut running)? == (None, Some(5)));
+    Ok(())
+}
+
+/// Between offer and answer the session has no sockets.
+fn ice_restart() -> Result<()> {
+    let scene = Scene::new("four_hops", Way::Net, Family::V4)?;
+    let (left, right) = (&scene.measured.left, &scene.measured.right);
+    let mut running = scene.start(&watching());
+    scene.next(&mut running)?;
+    let offer = left.block_on(connection::offer(&left.connection, true))?;
+    ensure!(scene.change(&mut running)? == (Some(5), None));
+    let answer = right.block_on(connection::answer(&right.connection, offer))?;
+    left.block_on(left.connection.set_remote_description(answer))?;
+    ensure!(scene.change(&mut running)? == (None, Some(5)));
+    running.stop();
+    let report = left.block_on(running.finish())?;
+    ensure!(report.reach.map(|reach| reach.ttl) == Some(5), "{report:?}");
+
+    // Nor does it take one that comes later for the end of the session.
+    let before = scene.measured.prober.remote();
+    support::peer::negotiate(left, right, true)?;
+    perpacket_lab::until(
+        DEADLINE,
+        || "a new pair".to_owned(),
+        || {
+            let prober = Prober::new(&scene.measured.session, &left.connection);
+            let prober = left.block_on(prober).ok();
+            Ok(prober.filter(|prober| prober.remote() != before))
+        },
+    )?;
+    ensure!(scene.measured.prober.remote() == before);
+    let report = scene.run(&ReachTtlConfig::default())?;
+    ensure!(report.reach.map(|reach| reach.ttl) == Some(5), "{report:?}");
+    Ok(())
+}
+
+/// As far apart as can be said.
+fn never_again() -> Result<()> {
+    let scene = Scene::new("four_hops", Way::Net, Family::V4)?;
+    let mut config = watching();
+    config.watch = Some(Duration::MAX);
+    let mut running = scene.start(&config);
+    scene.next(&mut running)?;
+    running.stop();
+    let report = scene.measured.left.block_on(running.finish())?;
+    ensure!(report.reach.map(|reach| reach.ttl) == Some(5), "{report:?}");
     Ok(())
 }
 

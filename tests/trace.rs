@@ -8,7 +8,9 @@ mod trace {
     pub(crate) mod names;
     pub(crate) mod raw;
     pub(crate) mod scene;
+    pub(crate) mod session;
     pub(crate) mod user;
+    pub(crate) mod watch;
 }
 
 use std::process::ExitCode;
@@ -17,7 +19,7 @@ use perpacket_lab::Test;
 
 use support::hosts::Family::{V4, V6};
 use support::measured::Way::{Mux, Net};
-use trace::{faults, hops, names, raw, user};
+use trace::{faults, hops, names, raw, session, user};
 
 fn main() -> ExitCode {
     if let Some(end) = user::child() {
@@ -40,8 +42,17 @@ fn main() -> ExitCode {
         ("no_pause_v6", || hops::no_pause(V6)),
         ("path_change_v4", || faults::path_change(V4)),
         ("path_change_v6", || faults::path_change(V6)),
-        ("ice_restart_net", || faults::ice_restart(Net)),
-        ("ice_restart_mux", || faults::ice_restart(Mux)),
+        ("a_silent_router_more_v4", || {
+            faults::a_silent_router_more(V4)
+        }),
+        ("a_silent_router_more_v6", || {
+            faults::a_silent_router_more(V6)
+        }),
+        ("ice_restart_net", || session::ice_restart(Net)),
+        ("ice_restart_mux", || session::ice_restart(Mux)),
+        ("after_an_ice_restart", session::after_an_ice_restart),
+        ("the_session_ends", session::it_ends),
+        ("rounds_that_never_come", session::rounds_that_never_come),
         ("forged_errors_v4", || faults::forged_errors(V4)),
         ("forged_errors_v6", || faults::forged_errors(V6)),
         ("forged_errors_about_a_silent_hop_v4", || {

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use perpacket_lab::Willing;
-use perpacket_path::{PathMtuChange, PathMtuWatchConfig};
+use perpacket_path::{PathMtuChange, PathMtuConfig, PathMtuWatchConfig};
+use perpacket_webrtc::Prober;
 
 use super::scene::{NARROW, NEAR, Scene};
+use crate::support::connection::DEADLINE;
 use crate::support::hosts::Family;
 use crate::support::peer::negotiate;
 
@@ -106,9 +108,134 @@ pub(crate) fn the_peer_is_gone_for_a_while() -> Result<()> {
     lose(0.0)?;
     let back = scene.next_change(&mut watch)?;
     ensure!(back == PathMtuChange::Reachable, "{back:?}");
+    let same = scene.next_change(&mut watch)?;
+    ensure!(same == PathMtuChange::Unchanged { mtu: 1500 }, "{same:?}");
     watch.stop();
     let report = scene.measured.left.block_on(watch.finish())?;
     ensure!((report.falls, report.mtu) == (0, Some(1500)), "{report:?}");
+    scene.finish()
+}
+
+/// What is applied in a black hole does not stay when it turns into an outage, and the outage ends.
+pub(crate) fn an_outage_begins_as_a_black_hole() -> Result<()> {
+    let scene = Scene::new(Family::V4, 1500, NEAR)?;
+    let mut watch = scene.watch(PathMtuWatchConfig {
+        mtu: Some(1500),
+        interval: Duration::from_millis(300),
+        apply: true,
+        search: PathMtuConfig {
+            // The search in the black hole takes several of them: it is not over when the outage begins.
+            timeout: Some(Duration::from_secs(1)),
+            ..PathMtuConfig::default()
+        },
+        ..PathMtuWatchConfig::default()
+    });
+    let first = scene.next_change(&mut watch)?;
+    ensure!(first == PathMtuChange::Watching { mtu: 1500 }, "{first:?}");
+    scene.narrow(1280, Willing::Silent)?;
+    let hole = scene.next_change(&mut watch)?;
+    ensure!(hole == PathMtuChange::BlackHole { mtu: 1500 }, "{hole:?}");
+    let applied = || scene.measured.session.path_mtu();
+    ensure!(applied() == Some(1200), "{:?}", applied());
+    let lose = |loss| {
+        scene
+            .wan
+            .change(|scenario| scenario.hop_mut(NARROW).link.loss = loss)
+    };
+    lose(1.0)?;
+    let gone = scene.next_change(&mut watch)?;
+    ensure!(gone == PathMtuChange::Unreachable, "{gone:?}");
+    scene.narrow(1500, Willing::Silent)?;
+    lose(0.0)?;
+    let back = scene.next_change(&mut watch)?;
+    ensure!(back == PathMtuChange::Reachable, "{back:?}");
+    let same = scene.next_change(&mut watch)?;
+    ensure!(same == PathMtuChange::Unchanged { mtu: 1500 }, "{same:?}");
+    ensure!(applied() == Some(1500), "{:?}", applied());
+    watch.stop();
+    scene.measured.left.block_on(watch.finish())?;
+    scene.finish()
+}
+
+/// Answers come later than a watch is used to: that is no outage, and a black hole is noticed all the same.
+pub(crate) fn the_round_trip_rises() -> Result<()> {
+    /// More than the probes of a check, and those that go after it if it is lost.
+    const SOME: usize = 10;
+    let mut scene = Scene::new(Family::V4, 1500, NEAR)?;
+    let mut watch = scene.watch(PathMtuWatchConfig {
+        interval: Duration::from_millis(300),
+        ..PathMtuWatchConfig::default()
+    });
+    let first = scene.next_change(&mut watch)?;
+    ensure!(first == PathMtuChange::Watching { mtu: 1500 }, "{first:?}");
+    scene.wan.change(|scenario| {
+        let link = &mut scenario.hop_mut(NARROW).link;
+        link.delay_back_us = Some(link.delay_us);
+        link.delay_us = 300_000;
+    })?;
+    let sent = scene.probes_on_the_wire().len();
+    perpacket_lab::until(
+        DEADLINE,
+        || "checks".to_owned(),
+        || Ok((scene.probes_on_the_wire().len() >= sent + SOME).then_some(())),
+    )?;
+    scene.narrow(1400, Willing::Silent)?;
+    let hole = scene.next_change(&mut watch)?;
+    ensure!(hole == PathMtuChange::BlackHole { mtu: 1500 }, "{hole:?}");
+    let fell = scene.next_change(&mut watch)?;
+    let expected = PathMtuChange::Fell {
+        from: 1500,
+        to: 1400,
+    };
+    ensure!(fell == expected, "{fell:?}");
+    watch.stop();
+    scene.measured.left.block_on(watch.finish())?;
+    scene.finish()
+}
+
+/// As far apart as can be said.
+pub(crate) fn checks_that_never_come() -> Result<()> {
+    let scene = Scene::new(Family::V4, 1500, NEAR)?;
+    let mut watch = scene.watch(PathMtuWatchConfig {
+        interval: Duration::MAX,
+        raise_interval: Duration::MAX,
+        ..PathMtuWatchConfig::default()
+    });
+    let first = scene.next_change(&mut watch)?;
+    ensure!(first == PathMtuChange::Watching { mtu: 1500 }, "{first:?}");
+    watch.stop();
+    let report = scene.measured.left.block_on(watch.finish())?;
+    ensure!((report.checks, report.mtu) == (0, Some(1500)), "{report:?}");
+    scene.finish()
+}
+
+/// What the prober knew is history when a measurement begins.
+pub(crate) fn after_an_ice_restart() -> Result<()> {
+    let scene = Scene::new(Family::V4, 1500, NEAR)?;
+    let measured = &scene.measured;
+    let restart = || {
+        let before = measured.prober.remote();
+        negotiate(&measured.left, &measured.right, true)?;
+        perpacket_lab::until(
+            DEADLINE,
+            || "a new pair".to_owned(),
+            || {
+                let prober = Prober::new(&measured.session, &measured.left.connection);
+                let prober = measured.left.block_on(prober).ok();
+                Ok(prober.filter(|prober| prober.remote() != before))
+            },
+        )?;
+        ensure!(measured.prober.remote() == before);
+        Ok(())
+    };
+    restart()?;
+    let report = scene.measure(PathMtuConfig::default())?;
+    ensure!(report.mtu == 1500, "{report:#?}");
+    restart()?;
+    let mut watch = scene.watch(PathMtuWatchConfig::default());
+    let first = scene.next_change(&mut watch)?;
+    ensure!(first == PathMtuChange::Watching { mtu: 1500 }, "{first:?}");
+    drop(watch);
     scene.finish()
 }
 

@@ -4,81 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, bail, ensure};
-use perpacket_lab::{Chain, Hop as Router};
-use perpacket_path::{MeasureError, Running, Trace, TraceConfig, TraceEvent, TraceReport};
+use anyhow::{Context as _, Result, ensure};
+use perpacket_lab::{Chain, Hop as Router, Willing};
+use perpacket_path::{MeasureError, Trace, TraceConfig, TraceEvent};
 use perpacket_udp::IcmpErrorKind;
 
 use super::scene::{Scene, rounds, row, shared};
+use super::watch::{Watch, endless, peer_at};
 use crate::support::connection::DEADLINE;
 use crate::support::forged_icmp::{Forger, Kind};
 use crate::support::hosts::Family;
 use crate::support::measured::{Measured, Way};
-use crate::support::peer::negotiate;
-
-/// Without end, one round close upon the other.
-fn endless() -> TraceConfig {
-    TraceConfig {
-        rounds: None,
-        interval: Duration::from_millis(50),
-        ..TraceConfig::default()
-    }
-}
-
-/// A trace that runs while the test does something else.
-struct Watch<'a> {
-    scene: &'a Scene,
-    running: Running<TraceEvent, TraceReport>,
-}
-
-impl<'a> Watch<'a> {
-    fn start(scene: &'a Scene) -> Self {
-        Self::with(scene, endless())
-    }
-
-    fn with(scene: &'a Scene, config: TraceConfig) -> Self {
-        let trace = Trace::new(Arc::clone(&scene.measured.prober), config);
-        let running = scene.measured.left.block_on(async { trace.start() });
-        Self { scene, running }
-    }
-
-    /// Reads events until there is one like this.
-    fn until(&mut self, mut wanted: impl FnMut(&TraceEvent) -> bool + Send) -> Result<TraceEvent> {
-        let running = &mut self.running;
-        self.scene.measured.left.block_on(async {
-            tokio::time::timeout(DEADLINE, async {
-                loop {
-                    let event = running.next().await.context("it has ended")?;
-                    if wanted(&event) {
-                        return anyhow::Ok(event);
-                    }
-                }
-            })
-            .await
-            .context("no such event")?
-        })
-    }
-
-    /// Lets so many more rounds pass.
-    fn rounds(&mut self, mut number: u32) -> Result<()> {
-        self.until(|event| {
-            number -= u32::from(matches!(event, TraceEvent::Round { .. }));
-            number == 0
-        })?;
-        Ok(())
-    }
-
-    fn finish(self) -> Result<TraceReport> {
-        self.running.stop();
-        let left = &self.scene.measured.left;
-        Ok(left.block_on(self.running.finish())?)
-    }
-}
-
-/// Whether it is the peer's row, this far away.
-fn peer_at(ttl: u8) -> impl FnMut(&TraceEvent) -> bool + Send {
-    move |event| matches!(event, TraceEvent::Hop(hop) if hop.peer && hop.ttl == ttl)
-}
 
 /// A router more, and then one less.
 pub(crate) fn path_change(family: Family) -> Result<()> {
@@ -118,30 +54,31 @@ pub(crate) fn path_change(family: Family) -> Result<()> {
     Ok(())
 }
 
-/// Other sockets, and so another 5-tuple: the trace goes over to it.
-pub(crate) fn ice_restart(way: Way) -> Result<()> {
+/// A router more, just before the peer, that says nothing.
+pub(crate) fn a_silent_router_more(family: Family) -> Result<()> {
     let _shared = shared();
-    let scene = Scene::load("four_hops", way, Family::V4)?;
-    let before = scene.measured.prober.remote();
-    let mut watch = Watch::start(&scene);
+    let scene = Scene::load("four_hops", Way::Net, family)?;
+    let config = TraceConfig {
+        timeout: Duration::from_millis(300),
+        ..endless()
+    };
+    let mut watch = Watch::with(&scene, config);
     watch.until(peer_at(5))?;
-    negotiate(&scene.measured.left, &scene.measured.right, true)?;
-    if way == Way::Net {
-        let moved = watch.until(|event| matches!(event, TraceEvent::Moved { .. }))?;
-        let TraceEvent::Moved { local, remote } = moved else {
-            bail!("{moved:?}");
-        };
-        ensure!(local.ip() == scene.near && remote.ip() == scene.far);
-        ensure!(remote != before, "{moved:?}");
-    } else {
-        watch.rounds(10)?;
-    }
-    watch.until(peer_at(5))?;
-    watch.rounds(3)?;
+    watch.rounds(2)?;
+    scene.wan.change(|scenario| {
+        scenario.hops.push(Router {
+            icmp: Willing::Silent,
+            ..Router::default()
+        });
+    })?;
+    watch.until(peer_at(6))?;
+    // What comes from further away than the peer has come.
+    watch.rounds(10)?;
     let report = watch.finish()?;
-    ensure!(report.interrupted.is_none(), "{report:#?}");
-    ensure!(report.peer_ttl == Some(5) && report.hops.len() == 5);
-    ensure!(report.remote == scene.measured.prober.remote());
+    ensure!(report.peer_ttl == Some(6), "{report:#?}");
+    ensure!(report.hops.len() == 6, "{report:#?}");
+    let peers = report.hops.iter().filter(|hop| hop.peer);
+    ensure!(peers.map(|hop| hop.ttl).eq([6]), "{report:#?}");
     Ok(())
 }
 

@@ -1,6 +1,9 @@
+mod follow;
+
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_core::Stream;
@@ -9,6 +12,11 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
+
+pub(crate) use follow::{Follow, may_pass};
+
+/// The longest time between two looks: much longer cannot be added to the time of day.
+pub(crate) const LONGEST: Duration = Duration::from_hours(365 * 24);
 
 /// Why a measurement gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +58,8 @@ pub enum MeasureError {
 
 /// A measurement that runs: a stream of what it sees, and then its result.
 ///
-/// Dropping it ends the measurement: nothing more is sent.
+/// Dropping it ends the measurement: nothing more is sent. What it sees is kept until it is read, so one that goes
+/// on for long is to be read, or left to [`finish`](Self::finish), which keeps nothing.
 #[derive(Debug)]
 #[must_use = "dropping it ends the measurement"]
 pub struct Running<E, R> {
@@ -129,6 +138,8 @@ impl<E, R> Running<E, R> {
     /// # Errors
     /// Why there is none.
     pub async fn finish(mut self) -> Result<R, MeasureError> {
+        self.events.close();
+        while self.events.try_recv().is_ok() {}
         (&mut self.result)
             .await
             .unwrap_or(Err(MeasureError::Aborted))
@@ -146,5 +157,39 @@ impl<E, R> Stream for Running<E, R> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<E>> {
         self.events.poll_recv(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::ready, sync::Arc};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_can_read_is_not_kept() {
+        let (told, kept) = (Arc::new(()), Arc::new(()));
+        let (begun_in, begun) = oneshot::channel();
+        let (go_on, goes_on) = oneshot::channel::<()>();
+        let (early, late) = (Arc::clone(&told), Arc::clone(&kept));
+        let running = Running::start(|progress: Progress<Arc<()>>| async move {
+            progress.tell(early);
+            let _ = begun_in.send(());
+            let _ = goes_on.await;
+            progress.tell(Arc::clone(&late));
+            Ok(Arc::strong_count(&late))
+        });
+        begun.await.expect("it runs");
+        let finishing = running.finish();
+        tokio::pin!(finishing);
+        tokio::select! {
+            biased;
+            _ = &mut finishing => panic!("it cannot be done yet"),
+            () = ready(()) => {}
+        }
+        assert_eq!(Arc::strong_count(&told), 1, "what was told before");
+        go_on.send(()).expect("it waits");
+        let owners = finishing.await.expect("a result");
+        assert_eq!(owners, 2, "what is told afterwards");
     }
 }

@@ -8,17 +8,25 @@ use std::{
 };
 
 use perpacket_udp::MessageOptions;
-use perpacket_webrtc::{ProbeAnswer, ProbeError, Prober};
+use perpacket_webrtc::{ProbeAnswer, Prober};
 use serde::Serialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::{MeasureError, Running, running::Progress, statistics};
+use crate::{
+    MeasureError, Running,
+    running::{Follow, LONGEST, Progress, may_pass},
+    statistics,
+};
 
 use search::ask;
 pub(crate) use search::search;
 
 /// As far as `traceroute` looks.
 const DEFAULT_MAX_TTL: u8 = 30;
+
+/// How long there may be nothing to probe before a watch takes the session for ended: by then the peer's consent
+/// to be sent anything has expired (RFC 7675 §5.1).
+const CONSENT: Duration = Duration::from_secs(30);
 
 /// How to look for the smallest TTL that reaches the peer.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +42,8 @@ pub struct ReachTtlConfig {
     /// that is wrong once in 8,000 times.
     pub confirmations: u8,
     /// After the first result, how often to look whether the path has changed; every time costs two
-    /// probes. `None`, the default: never, and the measurement ends with the first result.
+    /// probes. `None`, the default: never, and the measurement ends with the first result. More than a year counts
+    /// as a year.
     pub watch: Option<Duration>,
 }
 
@@ -162,7 +171,8 @@ impl ReachTtl {
     }
 
     /// Starts it, as a task of the current tokio runtime. A watch runs until it is
-    /// [stopped](Running::stop).
+    /// [stopped](Running::stop), or the session cannot be probed for half a minute; while it cannot, as while ICE
+    /// restarts, the peer is out of reach.
     pub fn start(self) -> Running<ReachTtlEvent, ReachTtlReport> {
         Running::start(|progress| self.run(progress))
     }
@@ -179,7 +189,11 @@ impl ReachTtl {
         tokio::select! {
             biased;
             () = progress.stopped() => return Ok(report),
-            found = search(&self.prober, &self.config) => report.reach = found?,
+            found = async {
+                // The addresses may be others by now. If there are none, the first probe says so.
+                let _ = self.prober.refresh().await;
+                search(&self.prober, &self.config).await
+            } => report.reach = found?,
         }
         progress.tell(ReachTtlEvent::Found {
             reach: report.reach,
@@ -187,16 +201,17 @@ impl ReachTtl {
         let Some(every) = self.config.watch else {
             return Ok(report);
         };
-        let every = every.max(Duration::from_millis(1));
+        let every = every.clamp(Duration::from_millis(1), LONGEST);
         let mut tick = interval_at(Instant::now() + every, every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut follow = Follow::new(CONSENT);
         loop {
             let now = tokio::select! {
                 biased;
                 () = progress.stopped() => return Ok(report),
                 now = async {
                     tick.tick().await;
-                    self.look_again(report.reach).await
+                    self.look_again(report.reach, &mut follow).await
                 } => now?,
             };
             let before = std::mem::replace(&mut report.reach, now);
@@ -230,14 +245,23 @@ impl ReachTtl {
     }
 
     /// Whether the TTL still is the smallest that reaches the peer, and which one is otherwise.
-    async fn look_again(&self, before: Option<Reach>) -> Result<Option<Reach>, MeasureError> {
-        // While ICE has no pair, probes go the old way, and are lost.
-        let moved = match self.prober.refresh().await {
-            Ok(moved) => moved,
-            Err(ProbeError::NotConnected) => false,
-            Err(error) => return Err(error.into()),
+    async fn look_again(
+        &self,
+        before: Option<Reach>,
+        follow: &mut Follow,
+    ) -> Result<Option<Reach>, MeasureError> {
+        let Some(moved) = follow.refresh(&self.prober).await? else {
+            return Ok(None);
         };
-        let Some(before) = before.filter(|_| !moved) else {
+        match self.look(before.filter(|_| !moved)).await {
+            // What cannot be sent reaches nobody.
+            Err(MeasureError::Probe(error)) if may_pass(&error) => Ok(None),
+            seen => seen,
+        }
+    }
+
+    async fn look(&self, before: Option<Reach>) -> Result<Option<Reach>, MeasureError> {
+        let Some(before) = before else {
             return search(&self.prober, &self.config).await;
         };
         let below = async {

@@ -50,6 +50,8 @@ impl PathMtu {
     pub fn start(self) -> Running<PathMtuEvent, PathMtuReport> {
         Running::start(|mut progress| async move {
             self.config.check()?;
+            // The addresses may be others by now. If there are none, the first probe says so.
+            let _ = self.prober.refresh().await;
             let strays = self.prober.stray_icmp();
             let (overhead, smallest) = (self.prober.overhead(), self.prober.min_size());
             let mut plan = Plan::new(&self.config, overhead, smallest);

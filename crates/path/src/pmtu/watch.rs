@@ -13,11 +13,12 @@ pub struct PathMtuWatchConfig {
     pub mtu: Option<usize>,
     /// How to search, at first and when something has changed.
     pub search: PathMtuConfig,
-    /// How often a packet of that size is sent. A fall is noticed after this time and two times after
-    /// which a probe is lost, so by default within 5 seconds where a round trip takes up to 450 ms.
+    /// How often a packet of that size is sent. A fall is noticed after this time, that after which a probe is
+    /// lost, and a second or [`PathMtuConfig::timeout`]; so by default within 5 seconds where a round trip takes up
+    /// to 600 ms. More than a year counts as a year.
     pub interval: Duration,
     /// How often to look whether more passes by now: `PMTU_RAISE_TIMER` of RFC 8899 §5.1.1, 600 seconds
-    /// there.
+    /// there. More than a year counts as a year.
     pub raise_interval: Duration,
     /// Whether to tell the session what passes, as [`PathMtuReport::apply`](crate::PathMtuReport::apply)
     /// does; in a black hole, while it is being searched for what passes, it is the least that is to be
@@ -74,7 +75,7 @@ pub enum PathMtuChange {
     },
     /// The peer answers nothing any more, large or small.
     Unreachable,
-    /// It answers again.
+    /// It answers again. What passes now is being searched for.
     Reachable,
 }
 
@@ -118,6 +119,8 @@ impl PathMtuWatch {
     pub fn start(self) -> Running<PathMtuChange, PathMtuWatchReport> {
         Running::start(|mut progress| async move {
             self.config.check()?;
+            // The addresses may be others by now. If there are none, the first probe says so.
+            let _ = self.prober.refresh().await;
             let mut watching = Watching::new(self.prober, self.config);
             loop {
                 let change = tokio::select! {

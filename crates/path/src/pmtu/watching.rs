@@ -14,7 +14,10 @@ use super::{
     plan::{NoAnswer, Plan, Question, base, timeout},
     vigil::{Verdict, judge},
 };
-use crate::MeasureError;
+use crate::{
+    MeasureError,
+    running::{Follow, LONGEST, may_pass},
+};
 
 /// How many more of the same size are sent once one is lost, with small ones, and how far apart.
 const LARGE: u32 = 4;
@@ -43,13 +46,14 @@ pub(super) struct Watching {
     rtt: Option<Duration>,
     next_check: Instant,
     next_raise: Instant,
-    /// Since when ICE has had no pair.
-    unpaired: Option<Instant>,
+    follow: Follow,
     pub(super) report: PathMtuWatchReport,
 }
 
 impl Watching {
-    pub(super) fn new(prober: Arc<Prober>, config: PathMtuWatchConfig) -> Self {
+    pub(super) fn new(prober: Arc<Prober>, mut config: PathMtuWatchConfig) -> Self {
+        config.interval = config.interval.min(LONGEST);
+        config.raise_interval = config.raise_interval.min(LONGEST);
         let now = Instant::now();
         let report = PathMtuWatchReport {
             mtu: config.mtu,
@@ -66,7 +70,7 @@ impl Watching {
             rtt: None,
             next_check: now,
             next_raise: now + config.raise_interval,
-            unpaired: None,
+            follow: Follow::new(CONSENT),
             prober,
             config,
             report,
@@ -159,6 +163,8 @@ impl Watching {
             return Ok(None);
         }
         self.report.lost += 1;
+        // It may only have become later than the round trips before.
+        self.rtt = None;
         let (large, small) = self.ask_many(mtu).await?;
         match judge(mtu, first, &large, &small) {
             Verdict::Passes => Ok(None),
@@ -179,29 +185,16 @@ impl Watching {
         &mut self,
         before: Option<usize>,
     ) -> Result<Option<PathMtuChange>, MeasureError> {
-        let has_moved = match self.prober.refresh().await {
-            Ok(has_moved) => has_moved,
-            Err(error @ ProbeError::NotConnected) => {
-                let since = *self.unpaired.get_or_insert_with(Instant::now);
-                return if since.elapsed() < CONSENT {
-                    Ok(None)
-                } else {
-                    Err(error.into())
-                };
-            }
-            Err(error) => return Err(error.into()),
-        };
-        self.unpaired = None;
+        if self.follow.refresh(&self.prober).await?.is_none() {
+            return Ok(None);
+        }
         let small = self.question(self.prober.min_size());
         let (answer, _) = patient(ask(&self.prober, &small).await)?;
         if !answer.is_answered() {
             return Ok(None);
         }
-        self.next_check = Instant::now();
-        self.state = match before {
-            Some(mtu) if !has_moved => State::Known { mtu, is_told: true },
-            before => State::Unknown { before },
-        };
+        // It may be there by another path; and what is applied may be that of a black hole.
+        self.state = State::Unknown { before };
         Ok(Some(PathMtuChange::Reachable))
     }
 
@@ -278,9 +271,7 @@ fn patient(result: Result<Asked, ProbeError>) -> Result<Asked, MeasureError> {
     match result {
         Ok(asked) => Ok(asked),
         // A pair that has changed is looked up where nobody answers.
-        Err(ProbeError::Socket(_) | ProbeError::NotConnected | ProbeError::NoSocket { .. }) => {
-            Ok((PathMtuResult::Lost, Some(PathMtuResult::Lost)))
-        }
+        Err(error) if may_pass(&error) => Ok((PathMtuResult::Lost, Some(PathMtuResult::Lost))),
         Err(error) => Err(error.into()),
     }
 }

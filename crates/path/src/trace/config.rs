@@ -12,7 +12,7 @@ pub struct TraceConfig {
     /// How many rounds, 1 or more; `None` goes on until it is [stopped](crate::Running::stop).
     pub rounds: Option<u32>,
     /// From the start of a round to the start of the next. It is longer where routers have to be asked one
-    /// at a time, and where probes wait for their turn.
+    /// at a time, and where probes wait for their turn. More than a year counts as a year.
     pub interval: Duration,
     /// After what time without an answer a probe is lost.
     pub timeout: Duration,

@@ -13,7 +13,7 @@ use crate::{IcmpExtension, RttStatistics};
 pub struct Hop {
     /// How many hops away it is: the TTL, or hop limit, of the probes.
     pub ttl: u8,
-    /// Whether it is the peer: the newest that came back is its STUN answer.
+    /// Whether it is the peer: the newest that came back is its STUN answer, and it has not moved away since.
     pub peer: bool,
     /// Whether nothing has ever come back. It may forward all the same.
     pub silent: bool,

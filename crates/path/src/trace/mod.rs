@@ -25,7 +25,7 @@ use crate::Running;
 ///
 /// Probes with TTL 1, 2, 3 and so on go out at once, and each router tells where one of them ended. The
 /// peer is known by its STUN answer, which no limit on ICMP hides. Further rounds go no further than the
-/// peer.
+/// peer, as long as it answers.
 ///
 /// ```no_run
 /// # async fn f(prober: std::sync::Arc<perpacket_webrtc::Prober>) -> Result<(), perpacket_path::MeasureError> {

@@ -67,18 +67,17 @@ impl Names {
         !self.lookups.is_empty()
     }
 
-    /// The next address that has got a name. Cancel-safe; without a lookup under way it does not end.
-    pub(super) async fn next(&mut self) -> IpAddr {
-        while let Some(lookup) = self.lookups.join_next().await {
-            if let Ok((address, Some(name))) = lookup {
+    /// The next lookup that ends: the address, if it has got a name. Cancel-safe; without a lookup under way it does
+    /// not end.
+    pub(super) async fn next(&mut self) -> Option<IpAddr> {
+        match self.lookups.join_next().await {
+            Some(Ok((address, Some(name)))) => {
                 self.known.insert(address, name);
-                return address;
+                Some(address)
             }
-            if !self.is_busy() {
-                break;
-            }
+            Some(_) => None,
+            None => pending().await,
         }
-        pending().await
     }
 
     /// The name, if it is known.
@@ -120,4 +119,24 @@ async fn look_up(resolver: &TokioResolver, address: IpAddr) -> Option<String> {
         .trim_end_matches('.')
         .replace(char::is_control, "\u{fffd}");
     (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lookup_without_a_name_is_over_too() {
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let mut names = Names::default();
+        for name in [None, Some("a.example".to_owned()), None] {
+            let expected = name.as_ref().map(|_| address);
+            names.lookups.spawn(async move { (address, name) });
+            assert!(names.is_busy());
+            let ended = tokio::time::timeout(TIMEOUT, names.next()).await;
+            assert_eq!(ended.expect("the lookup has ended"), expected);
+            assert!(!names.is_busy());
+        }
+        assert_eq!(names.of(address).as_deref(), Some("a.example"));
+    }
 }

@@ -6,13 +6,16 @@ use perpacket_udp::IcmpErrorKind;
 use perpacket_webrtc::{Attribution, Clock, Rtt};
 
 use super::{Hop, HopAddress, QuotedHeader, names::Names};
-use crate::{IcmpExtension, RttRecorder};
+use crate::{IcmpExtension, RttRecorder, RttStatistics};
 
 /// How many addresses a hop can have.
 const ADDRESSES: usize = 16;
 
 /// How often a silent hop is asked while no other probe is out.
 const ALONE: u8 = 3;
+
+/// How many probes in a row the end has not to answer before the way is searched for beyond.
+const SILENCE: u8 = 3;
 
 /// What came back for a probe.
 #[derive(Clone, Debug)]
@@ -53,6 +56,8 @@ struct Place {
     /// Probes that were answered or lost.
     decided: u64,
     answered: u64,
+    /// How many in a row nothing has come back for.
+    missed: u8,
     /// The newest first.
     addresses: Vec<(IpAddr, u64)>,
     newest: Option<Reply>,
@@ -68,6 +73,25 @@ impl Place {
     fn quotes_too_little(&self) -> bool {
         let newest = self.newest.as_ref();
         newest.is_some_and(|reply| reply.attribution == Attribution::OneInFlight)
+    }
+
+    /// Nothing is known of it. Probes that are out stay so.
+    fn forget(&mut self) {
+        let RttStatistics {
+            sent,
+            received,
+            lost,
+            ..
+        } = self.rtt.statistics();
+        let mut rtt = RttRecorder::new();
+        for _ in received + lost..sent {
+            rtt.sent();
+        }
+        *self = Self {
+            rtt,
+            decided: self.decided,
+            ..Self::default()
+        };
     }
 }
 
@@ -112,12 +136,23 @@ impl Path {
         if let Some(place) = self.place(ttl) {
             place.rtt.lost();
             place.decided += 1;
+            place.missed = place.missed.saturating_add(1);
         }
     }
 
     /// Something came back. Returns who answered there before, if it was somebody else.
     pub(super) fn answered(&mut self, ttl: u8, reply: Reply) -> Option<IpAddr> {
         let what = reply.what;
+        let is_further = self.end().is_some_and(|end| {
+            if what.is_end() {
+                end < ttl && self.is_silent(end)
+            } else {
+                end <= ttl
+            }
+        });
+        if is_further {
+            self.forget_end();
+        }
         let place = self.place(ttl)?;
         if place.answered == 0 && reply.attribution == Attribution::OneInFlight {
             // What it has answered before could not be told apart: that it was lost is not known.
@@ -127,6 +162,7 @@ impl Path {
         place.rtt.received(reply.rtt.time);
         place.decided += 1;
         place.answered += 1;
+        place.missed = 0;
         place.clock = place.clock.max(Some(reply.rtt.clock));
         place.mtu = reply.mtu.or(place.mtu);
         let before = place.addresses.first().map(|(address, _)| *address);
@@ -143,11 +179,24 @@ impl Path {
         } else if what.is_end() {
             self.wall = Some(self.wall.map_or(ttl, |wall| wall.min(ttl)));
         } else {
-            // The way has become longer.
-            self.peer = self.peer.filter(|peer| *peer > ttl);
             self.wall = self.wall.filter(|wall| *wall > ttl);
         }
         before.filter(|before| *before != from)
+    }
+
+    /// The way has become longer: of what lies beyond its old end, nothing is known.
+    fn forget_end(&mut self) {
+        let end = self.end().unwrap_or(u8::MAX);
+        (self.peer, self.wall) = (None, None);
+        for place in self.places.iter_mut().skip(end.into()) {
+            place.forget();
+        }
+    }
+
+    /// Whether the newest probes of this TTL were lost.
+    fn is_silent(&self, ttl: u8) -> bool {
+        self.numbered()
+            .any(|(at, place)| at == ttl && place.missed >= SILENCE)
     }
 
     pub(super) fn quoted(&mut self, ttl: u8, header: QuotedHeader) {
@@ -167,7 +216,7 @@ impl Path {
     }
 
     /// How many places are rows: up to the end, or else to the last that has answered.
-    fn rows(&self) -> u8 {
+    pub(super) fn rows(&self) -> u8 {
         let answered = self.numbered().filter(|(_, place)| place.answered > 0);
         self.end()
             .or(answered.map(|(ttl, _)| ttl).max())
@@ -180,9 +229,10 @@ impl Path {
         self.place(end)?.newest.as_ref().map(|reply| reply.rtt)
     }
 
-    /// The TTLs of a round that can be sent side by side.
+    /// The TTLs of a round that can be sent side by side: up to the end, or all where it is not known, or silent.
     pub(super) fn side_by_side(&self) -> Vec<u8> {
-        let last = self.end().unwrap_or(u8::MAX);
+        let end = self.end().filter(|end| !self.is_silent(*end));
+        let last = end.unwrap_or(u8::MAX);
         self.numbered()
             .filter(|(ttl, place)| *ttl <= last && !place.quotes_too_little())
             .map(|(ttl, _)| ttl)
@@ -217,7 +267,10 @@ impl Path {
         // Of the places beyond, a silent one says nothing of the way.
         let losses = rows.iter().filter(|place| place.answered > 0);
         let path_loss = losses.filter_map(|place| place.rtt.loss()).reduce(f64::min);
-        Some(place.hop(ttl, path_loss, names))
+        let mut hop = place.hop(ttl, path_loss, names);
+        // Nearer by, the peer has been.
+        hop.peer &= self.peer.is_none_or(|peer| peer == ttl);
+        Some(hop)
     }
 
     /// All rows.

@@ -30,10 +30,21 @@ pub(super) enum Key {
 }
 
 impl Key {
-    fn of(error: &QuotedError) -> Self {
-        let id = error.quote.payload.get(TRANSACTION_ID);
-        id.and_then(|id| id.try_into().ok())
-            .map_or(Self::From(error.from), Self::Id)
+    /// `None` where it is about somebody else's packet: this host may have other sessions behind the same router. All
+    /// those of a mux have one source port, and a NAT before this host changes that; so it goes by whom the packet
+    /// was for.
+    fn of(
+        from: IpAddr,
+        destination: SocketAddr,
+        payload: &[u8],
+        remote: SocketAddr,
+    ) -> Option<Self> {
+        let id = payload.get(TRANSACTION_ID);
+        if let Some(id) = id.and_then(|id| id.try_into().ok()) {
+            return Some(Self::Id(id));
+        }
+        let ends = [destination, remote].map(|end| (end.ip().to_canonical(), end.port()));
+        (ends[0] == ends[1]).then_some(Self::From(from))
     }
 }
 
@@ -93,9 +104,15 @@ impl Quotes {
         self.awaited.clear();
     }
 
-    /// An error has come. Returns the TTL of the probe that it is about, if that is known already.
-    pub(super) fn come(&mut self, error: QuotedError) -> Option<(u8, QuotedHeader)> {
-        let key = Key::of(&error);
+    /// An error has come, while the session's packets go to `remote`. Returns the TTL of the probe that it is about,
+    /// if that is known already.
+    pub(super) fn come(
+        &mut self,
+        error: QuotedError,
+        remote: SocketAddr,
+    ) -> Option<(u8, QuotedHeader)> {
+        let quote = &error.quote;
+        let key = Key::of(error.from, quote.destination, &quote.payload, remote)?;
         if let Some(at) = self.awaited.iter().position(|(of, _)| *of == key) {
             let (_, ttl) = self.awaited.remove(at)?;
             return Some((ttl, QuotedHeader::new(&error.quote)));
@@ -136,5 +153,27 @@ impl Quotes {
     /// Whether a probe waits for its quote.
     pub(super) fn is_awaited(&self) -> bool {
         !self.awaited.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_too_short_is_told_by_whom_it_was_for() {
+        let at = |address: &str| address.parse::<SocketAddr>().expect("an address");
+        let router = IpAddr::from([192, 0, 2, 1]);
+        let remote = at("198.51.100.1:5000");
+        let key = |destination, payload| Key::of(router, at(destination), payload, remote);
+        let short = Some(Key::From(router));
+        for payload in [&[0; 0][..], &[7; 19]] {
+            assert_eq!(key("198.51.100.1:5000", payload), short);
+            assert_eq!(key("[::ffff:198.51.100.1]:5000", payload), short);
+            assert_eq!(key("198.51.100.1:5001", payload), None);
+            assert_eq!(key("198.51.100.2:5000", payload), None);
+        }
+        // An id is proof, wherever a NAT has sent it.
+        assert_eq!(key("10.0.0.1:9", &[7; 20]), Some(Key::Id([7; 12])));
     }
 }

@@ -23,7 +23,10 @@ use super::{
     path::{Path, Reply, What},
     quotes::{Key, Quotes},
 };
-use crate::{IcmpExtension, MeasureError, running::Progress};
+use crate::{
+    IcmpExtension, MeasureError,
+    running::{Follow, LONGEST, Progress},
+};
 
 /// How much longer than two round trips to the end the first picture waits for hops that are silent.
 const GRACE: Duration = Duration::from_millis(25);
@@ -49,24 +52,27 @@ pub(super) async fn run(
     progress: Progress<TraceEvent>,
 ) -> Result<TraceReport, MeasureError> {
     config.check()?;
+    let (started, start) = (SystemTime::now(), Instant::now());
+    // The addresses may be others by now. If there are none, the first probe says so.
+    let _ = prober.refresh().await;
     let mut trace = Tracer {
         path: Path::new(config.max_ttl),
         names: Names::new(&config.names),
         quotes: Quotes::open(config.raw, prober.remote())?,
         ends: (prober.local(), prober.remote()),
-        started: SystemTime::now(),
-        start: Instant::now(),
+        started,
+        start,
         round: 0,
         picture: None,
         mapped: None,
-        gone: None,
+        follow: Follow::new(GONE),
         probes: JoinSet::new(),
         prober,
         config,
         progress,
     };
     let interrupted = match trace.rounds().await {
-        Err(error) if trace.path.end().is_none() => return Err(error),
+        Err(error) if trace.path.rows() == 0 => return Err(error),
         result => result.err().map(|error| error.to_string()),
     };
     trace.settle().await;
@@ -96,8 +102,7 @@ struct Tracer {
     picture: Option<Duration>,
     /// The address that the peer sees.
     mapped: Option<SocketAddr>,
-    /// Since when the session has had no pair of addresses.
-    gone: Option<Instant>,
+    follow: Follow,
     probes: JoinSet<Done>,
 }
 
@@ -118,8 +123,8 @@ impl Tracer {
             if self.progress.is_stopped() || self.config.rounds == Some(number) {
                 break;
             }
-            self.wait(Some(start + self.config.interval), |_| false)
-                .await?;
+            let next = start + self.config.interval.min(LONGEST);
+            self.wait(Some(next), |_| false).await?;
             self.wait(None, |trace| trace.probes.len() <= OUT).await?;
             if self.progress.is_stopped() {
                 break;
@@ -131,15 +136,7 @@ impl Tracer {
 
     /// ICE may have taken other addresses.
     async fn follow(&mut self) -> Result<(), MeasureError> {
-        if let Err(error) = self.prober.refresh().await {
-            let since = *self.gone.get_or_insert_with(Instant::now);
-            return if since.elapsed() < GONE {
-                Ok(())
-            } else {
-                Err(error.into())
-            };
-        }
-        self.gone = None;
+        self.follow.refresh(&self.prober).await?;
         let ends = (self.prober.local(), self.prober.remote());
         if ends != self.ends {
             self.ends = ends;
@@ -242,14 +239,14 @@ impl Tracer {
                 () = self.progress.stopped() => {}
                 Some(probe) = self.probes.join_next() => self.done(probe)?,
                 () = &mut over => break,
-                address = self.names.next() => {
-                    for ttl in self.path.places_of(address) {
+                named = self.names.next() => {
+                    for ttl in named.map_or_else(Vec::new, |at| self.path.places_of(at)) {
                         self.tell(ttl);
                     }
                 }
                 error = Quotes::next(self.quotes.listener()) => match error {
                     Ok(error) => {
-                        if let Some((ttl, header)) = self.quotes.come(error) {
+                        if let Some((ttl, header)) = self.quotes.come(error, self.ends.1) {
                             self.path.quoted(ttl, header);
                             self.tell(ttl);
                         }

@@ -110,6 +110,8 @@ fn a_longer_way_is_searched_anew() {
     assert_eq!(path.answered(5, reply(5, EXPIRED)), Some(address(200)));
     assert_eq!(path.peer(), None);
     assert_eq!(path.side_by_side().len(), usize::from(MAX));
+    let hops = path.hops(&Names::default());
+    assert!(hops.len() == 5 && !hops.iter().any(|hop| hop.peer));
     path.answered(6, reply(200, What::Peer));
     assert_eq!(path.peer(), Some(6));
     let addresses = hop(&path, 5).addresses;
@@ -119,6 +121,46 @@ fn a_longer_way_is_searched_anew() {
         .collect();
     assert_eq!(seen, [(address(5), 1), (address(200), 1)]);
     assert!(!hop(&path, 5).peer);
+}
+
+#[test]
+fn a_longer_way_is_searched_behind_a_silent_router() {
+    let mut path = path(5, &[]);
+    for _ in 0..SILENCE {
+        assert_eq!(path.side_by_side(), [1, 2, 3, 4, 5]);
+        path.sent(5, false);
+        path.lost(5);
+    }
+    assert_eq!(path.side_by_side().len(), usize::from(MAX));
+    assert_eq!(path.peer(), Some(5), "where it was last");
+    for ttl in 1..=MAX {
+        path.sent(ttl, false);
+    }
+    for ttl in (7..=MAX).rev() {
+        path.answered(ttl, reply(200, What::Peer));
+    }
+    path.answered(6, reply(6, EXPIRED));
+    path.lost(5);
+    assert_eq!(path.peer(), Some(7));
+    assert_eq!(path.side_by_side(), [1, 2, 3, 4, 5, 6, 7]);
+    let hops = path.hops(&Names::default());
+    let peers = hops.iter().filter(|hop| hop.peer).map(|hop| hop.ttl);
+    assert!(hops.len() == 7 && peers.eq([7]));
+    let rtt = hops[6].rtt;
+    assert!(rtt.received == 1 && rtt.sent >= 1, "{rtt:?}");
+}
+
+#[test]
+fn an_outage_moves_nobody() {
+    let mut path = path(5, &[]);
+    for _ in 0..2 * SILENCE {
+        path.lost(5);
+    }
+    path.answered(5, reply(200, What::Peer));
+    path.answered(6, reply(200, What::Peer));
+    assert_eq!(path.peer(), Some(5));
+    assert_eq!(path.side_by_side(), [1, 2, 3, 4, 5]);
+    assert_eq!(hop(&path, 5).rtt.received, 2);
 }
 
 #[test]
