@@ -11,15 +11,19 @@ use anyhow::{Context as _, Result, bail, ensure};
 use perpacket_lab::{Chain, Packet, Sniffer, Test};
 use perpacket_udp::{IcmpErrorKind, IcmpListener, MessageOptions};
 use perpacket_webrtc::{
-    Attribution, Clock, PacketClass, Probe, ProbeAnswer, ProbeOutcome, ProbeResult, StunHeader,
-    classify,
+    Attribution, Clock, PacketClass, Probe, ProbeAnswer, ProbeOutcome, ProbeResult, Prober,
+    StunHeader, classify,
 };
+use webrtc::peer_connection::configuration::RTCConfiguration;
+use webrtc::peer_connection::policy::ice_transport_policy::RTCIceTransportPolicy;
 
 use support::connection::DEADLINE;
-use support::hosts::Family;
+use support::description::Description;
+use support::hosts::{Family, on_link};
+use support::internet::Internet;
 use support::measured::{Measured, Way};
 use support::numbers::Numbers;
-use support::peer::negotiate;
+use support::peer::{connect, negotiate};
 
 fn main() -> ExitCode {
     let tests: Vec<Test> = vec![
@@ -33,9 +37,12 @@ fn main() -> ExitCode {
         ("every_size_mux_v6", || every_size(Way::Mux, Family::V6)),
         ("quoted_header_v4", || quoted_header(Family::V4)),
         ("quoted_header_v6", || quoted_header(Family::V6)),
+        ("another_source_v4", || another_source(Family::V4)),
+        ("another_source_v6", || another_source(Family::V6)),
         ("ice_restart_net", || ice_restart(Way::Net)),
         ("ice_restart_mux", || ice_restart(Way::Mux)),
         ("a_closed_session_is_not_probed", closed),
+        ("a_relayed_session_is_not_probed", relayed),
     ];
     perpacket_lab::main(tests)
 }
@@ -185,7 +192,7 @@ fn every_size(way: Way, family: Family) -> Result<()> {
     }
     let outcome = scene.ask(Probe::new().with_options(df).with_size(1504))?;
     ensure!(
-        matches!(outcome.result, ProbeResult::TooBigHere { .. }),
+        matches!(outcome.result, ProbeResult::TooBigHere { mtu: Some(1500) }),
         "{outcome:?}"
     );
     // Without DF it gets through, in fragments.
@@ -241,6 +248,46 @@ fn quoted_header(family: Family) -> Result<()> {
     scene.finish()
 }
 
+/// The session's packets leave from an address that is not the first of the host, and with a label of their own: by
+/// the way that these lead, probes go too. What else is set for the session is not for them.
+fn another_source(family: Family) -> Result<()> {
+    let mut scene = Scene::new(Way::Mux, family, [1500; 3])?;
+    let other = match family {
+        Family::V4 => IpAddr::from([10, 0, 0, 9]),
+        Family::V6 => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 9]),
+    };
+    let interface = &scene.chain.links[0].a;
+    scene.chain.left.add_addr(interface, &on_link(other))?;
+    let session = scene.measured.session.clone();
+    let way = MessageOptions::NONE
+        .with_source(other)
+        .with_flow_label(0x1_2345);
+    session.set_options(way.with_ttl(50).with_tos(0x20))?;
+    let port = scene.measured.prober.local().port();
+    let source = SocketAddr::new(other, port);
+    ensure!(scene.measured.prober.local() == source);
+
+    let outcome = scene.ask(Probe::new().with_timeout(DEADLINE))?;
+    ensure!(answer(&outcome)?.mapped == Some(source), "{outcome:?}");
+    let probe = scene.on_the_wire(&outcome)?;
+    ensure!((probe.ttl, probe.tos) == (64, 0), "{probe:?}");
+    let media = scene.wire.find(DEADLINE, |packet| {
+        packet.source == source && classify(&packet.payload).class == PacketClass::Dtls
+    })?;
+    ensure!((media.ttl, media.tos) == (50, 0x20), "{media:?}");
+    ensure!((probe.source, probe.destination) == (media.source, media.destination));
+    ensure!(probe.flow_label == media.flow_label, "{probe:?} {media:?}");
+    ensure!(family == Family::V4 || probe.flow_label == 0x1_2345);
+
+    // What a probe says of itself comes first.
+    let first = MessageOptions::NONE.with_source(scene.near);
+    let outcome = scene.ask(Probe::new().with_timeout(DEADLINE).with_options(first))?;
+    let near = SocketAddr::new(scene.near, port);
+    ensure!(answer(&outcome)?.mapped == Some(near), "{outcome:?}");
+    ensure!(scene.on_the_wire(&outcome)?.source == near);
+    scene.finish()
+}
+
 /// New credentials and a new socket: the prober finds both.
 fn ice_restart(way: Way) -> Result<()> {
     let mut scene = Scene::new(way, Family::V4, [1500; 3])?;
@@ -285,5 +332,31 @@ fn closed() -> Result<()> {
     let text = error.err().context("it was sent")?.to_string();
     ensure!(text.contains("`left`"), "{text}");
     ensure!(left.block_on(prober.refresh()).is_err());
+    Ok(())
+}
+
+/// The error names the address that the server relays at, which is not the server's own.
+fn relayed() -> Result<()> {
+    let internet = Internet::new()?;
+    let configuration = RTCConfiguration {
+        ice_servers: vec![internet.coturn.turn()],
+        ice_transport_policy: RTCIceTransportPolicy::Relay,
+        ..RTCConfiguration::default()
+    };
+    let mut left = internet.alice.peer("left", configuration, |settings| {
+        settings.set_relay_acceptance_min_wait(Some(Duration::ZERO));
+    })?;
+    let direct = RTCConfiguration::default();
+    let mut right = internet.bob.peer("right", direct, |_| {})?;
+    connect(&mut left, &mut right)?;
+    let candidates = Description::of(&left)?.candidates;
+    let (_, relayed) = candidates.first().context("no candidate")?;
+    let session = internet.alice.net.session("left");
+    let error = left.block_on(Prober::new(&session, &left.connection));
+    let text = error.err().context("it is probed")?.to_string();
+    ensure!(
+        text.contains(&format!("relays the session at {relayed}:")),
+        "{text}"
+    );
     Ok(())
 }

@@ -25,16 +25,16 @@ pub enum Event {
         /// Why.
         cause: DropCause,
     },
-    /// A datagram is larger than the path carries by [`Session::set_path_mtu`](crate::Session::set_path_mtu):
-    /// it goes out with DF 0.
+    /// A datagram was larger than the path carries by [`Session::set_path_mtu`](crate::Session::set_path_mtu):
+    /// it went out with DF 0.
     Oversize {
         /// The session of the connection.
         session: Option<SessionId>,
         /// The connection's address.
         local: SocketAddr,
-        /// Whom it is for.
+        /// Whom it was for.
         peer: SocketAddr,
-        /// What it is.
+        /// What it was.
         class: PacketClass,
         /// Its length in bytes.
         length: usize,

@@ -305,7 +305,8 @@ impl Session {
 }
 
 impl Hub {
-    /// The sockets that are open, and what those counted that are closed.
+    /// The sockets that there are, and what those counted that are gone. Who closes one may keep it:
+    /// see [`Port::is_open`].
     pub(crate) fn ports(&self) -> (Vec<Arc<Port>>, PeerCounters) {
         let ports = lock(&self.ports);
         (

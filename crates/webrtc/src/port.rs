@@ -128,6 +128,19 @@ impl Port {
         outgoing
     }
 
+    /// What decides by which way the session's packets go to a peer: the source address and the flow
+    /// label that the policy has for DTLS, which every peer connection sends.
+    pub(crate) fn way_to(&self, peer: SocketAddr) -> MessageOptions {
+        let session = self.session.as_deref().map(|session| &session.overrides);
+        let policy = &self.hub.policy;
+        let options = policy.resolve_packet(peer, peer, PacketClass::Dtls, None, session);
+        MessageOptions {
+            source: options.source,
+            flow_label: options.flow_label,
+            ..MessageOptions::NONE
+        }
+    }
+
     /// The path MTU of the session, bytes of IP packet, if a datagram of that length is larger.
     #[inline]
     fn oversize(&self, length: usize, target: SocketAddr) -> Option<u32> {
@@ -145,13 +158,14 @@ impl Port {
         outgoing: &Outgoing,
     ) {
         let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
-        if let Some(mtu) = outgoing.oversize {
-            self.report_oversize(outgoing, datagram.len(), mtu);
-        }
         match socket.send(&transmit).await {
-            Ok(_) => self
-                .counters
-                .sent(outgoing.peer, outgoing.class, datagram.len()),
+            Ok(_) => {
+                self.counters
+                    .sent(outgoing.peer, outgoing.class, datagram.len());
+                if let Some(mtu) = outgoing.oversize {
+                    self.report_oversize(outgoing, datagram.len(), mtu);
+                }
+            }
             Err(error) => {
                 let cause = error.io().map_or(DropCause::Invalid, DropCause::of);
                 tracing::debug!(%error, %cause, "datagram dropped");

@@ -185,7 +185,9 @@ impl Session {
     #[must_use]
     pub fn peers(&self) -> Vec<(SocketAddr, PeerCounters)> {
         let mut peers = BTreeMap::<_, PeerCounters>::new();
-        for port in self.hub.ports_of(&self.state.id).0 {
+        let (mut ports, _) = self.hub.ports_of(&self.state.id);
+        ports.retain(|port| port.is_open());
+        for port in ports {
             for (peer, counters) in port.counters.load().0 {
                 peers.entry(peer).or_default().add(&counters);
             }

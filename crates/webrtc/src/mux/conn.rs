@@ -78,7 +78,12 @@ impl MuxConn {
 impl Egress for MuxConn {
     fn towards(&self, peer: SocketAddr) -> Option<Exit> {
         let sockets = self.shared.sockets.load_full()?;
-        let (via, target) = self.shared.routes.towards(key(peer))?;
+        let (peer, routes) = (key(peer), &self.shared.routes);
+        // What belongs to another is not this one's way, and answers from there go to the other.
+        if !routes.belongs_to(peer, &self.flow) {
+            return None;
+        }
+        let (via, target) = routes.towards(peer)?;
         Some(Exit {
             socket: ExitSocket::OneOf(sockets, via.socket),
             source: via.local,
@@ -190,5 +195,34 @@ impl AddressFamily {
         } else {
             Self::V6
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CustomMux, CustomNet};
+
+    /// Nor does one that is closed.
+    #[tokio::test]
+    async fn nothing_leads_to_the_address_of_another() {
+        let mux = CustomMux::bind(&CustomNet::new(), ([127, 0, 0, 1], 0).into()).expect("a mux");
+        let [alice, bob] = ["alice", "bob"].map(|ufrag| mux.conn(ufrag).expect("open"));
+        let peer = SocketAddr::from(([192, 0, 2, 1], 5000));
+        let leads = || [&alice, &bob].map(|conn| conn.towards(peer).is_some());
+        let bind = |conn: &MuxConn| {
+            let via = Via {
+                socket: 0,
+                local: None,
+            };
+            mux.shared().bind(&conn.flow, peer, via, Proof::Answer);
+        };
+        assert_eq!(leads(), [false, false]);
+        bind(&alice);
+        assert_eq!(leads(), [true, false]);
+        alice.close().await.expect("closed");
+        assert_eq!(leads(), [false, false]);
+        bind(&bob);
+        assert_eq!(leads(), [false, true]);
     }
 }

@@ -9,7 +9,7 @@ pub enum ProbeError {
     /// ICE has no selected pair: not yet, or not any more.
     #[error("ICE has selected no pair of candidates: wait until the peer connection is connected")]
     NotConnected,
-    /// A description without ICE credentials.
+    /// A description without ICE credentials, or none at all.
     #[error("the {which} description has no {what}")]
     NoCredentials {
         /// `local` or `remote`.
@@ -17,11 +17,22 @@ pub enum ProbeError {
         /// The attribute that is missing (RFC 8839 §5.4).
         what: &'static str,
     },
-    /// The session's packets go to a TURN server, which answers no checks in the peer's name.
-    #[error("the session goes through the TURN server at {0}: only direct paths can be probed")]
+    /// The peer's candidate has a name in place of an address (RFC 8828 §5.2), and no socket of the
+    /// session that is open has sent anything to its port, so that nothing tells which address that is.
+    #[error(
+        "nothing tells which address the peer's candidate {candidate} stands for: no socket of the \
+         session has sent to that port; does the peer connection belong to the session?"
+    )]
+    Unresolved {
+        /// The name and the port.
+        candidate: String,
+    },
+    /// The session's packets go to a TURN server, which answers no checks in the peer's name. The
+    /// address is the relayed transport address, which the server sends from (RFC 8656 §2).
+    #[error("a TURN server relays the session at {0}: only direct paths can be probed")]
     Relayed(SocketAddr),
-    /// None of the session's sockets sends to the selected peer: the peer connection is not the
-    /// session's, or its socket has been closed.
+    /// None of the session's sockets sends to the selected peer from the port of the selected
+    /// candidate: the peer connection is not the session's, or its socket has been closed.
     #[error("no socket of the session `{session}` sends to {remote}")]
     NoSocket {
         /// The session.

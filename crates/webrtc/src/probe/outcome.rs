@@ -9,8 +9,9 @@ use perpacket_udp::{IcmpError, MessageOptions, Tos};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Probe {
-    /// What its IP header says. Nothing else has a say: the policy of the session's packets is not
-    /// asked.
+    /// What its IP header says. Where this names no source address or no flow label, the probe has those
+    /// that the policy has for the session's DTLS, so that it goes the session's way; nothing else of the
+    /// policy is asked.
     pub options: MessageOptions,
     /// Bytes of the whole IP packet, rounded down to what there can be: the length of a STUN message
     /// is a multiple of 4 (RFC 8489 §5). `None`, or less than [`Prober::min_size`](crate::Prober::min_size): as

@@ -35,6 +35,10 @@ const RATE: (u32, u32) = (200, 64);
 /// of consent (RFC 7675) are not touched. While it lives, its socket receives ICMP errors and
 /// timestamps. Dropping it ends both, and forgets the probes that are out.
 ///
+/// A probe goes the way of the session's packets: where its options name no source address or no flow
+/// label, it has those that the policy has for the session's DTLS. Nothing else of the policy counts
+/// for it.
+///
 /// Two paths are out of reach: that of a session that goes through a TURN server of its own, and that
 /// of TCP candidates.
 ///
@@ -178,7 +182,11 @@ impl Prober {
     /// kernel chooses it for each datagram.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
-        self.target.load().local
+        let aimed = self.target.load();
+        let way = aimed.target.port.way_to(aimed.target.remote);
+        way.source.map_or(aimed.local, |source| {
+            SocketAddr::new(source.to_canonical(), aimed.local.port())
+        })
     }
 
     /// The address that they go to.
@@ -241,7 +249,7 @@ impl Prober {
             remote: *remote,
         };
         let exit = aimed.target.exit().ok_or_else(no_socket)?;
-        let mut options = probe.options;
+        let mut options = probe.options.or(port.way_to(*remote));
         options.source = options.source.or(exit.source);
         let transmit = Transmit::new(&request, exit.target)
             .with_options(options)
@@ -255,7 +263,8 @@ impl Prober {
         let before = (SystemTime::now(), Instant::now());
         if let Err(error) = exit.socket.send(&transmit).await {
             return if is_too_big(&error) {
-                Ok(outcome(before.0, ProbeResult::TooBigHere { mtu: None }))
+                let mtu = exit.socket.refused_mtu();
+                Ok(outcome(before.0, ProbeResult::TooBigHere { mtu }))
             } else {
                 Err(error.into())
             };
