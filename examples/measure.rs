@@ -64,7 +64,7 @@ async fn main() -> Result<()> {
         .await
         .with_context(|| format!("cannot listen on {address}"))?;
     say(&format!("listening on http://{}/", listener.local_addr()?));
-    let page = get(async || Html(include_str!("shared/whip.html")));
+    let page = get(async || Html(whip::PAGE));
     let app = Router::new()
         .route("/", page)
         .merge(whip::router(sessions.clone()))

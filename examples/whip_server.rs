@@ -116,7 +116,7 @@ async fn run(args: Args) -> Result<()> {
         "listening on http://{}/",
         listener.local_addr()?
     ));
-    let page = get(async || Html(include_str!("shared/whip.html")));
+    let page = get(async || Html(whip::PAGE));
     let app = Router::new()
         .route("/", page)
         .merge(whip::router(sessions.clone()))

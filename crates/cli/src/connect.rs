@@ -139,7 +139,14 @@ async fn stay(args: &Args, client: &mut Client, interrupt: &mut Interrupt) -> Re
         classes: classes(&client.session.total()),
     };
     match format {
-        Format::Text => report.print()?,
+        Format::Text => {
+            report.print()?;
+            if channel.is_some_and(|channel| !channel.is_open()) {
+                line(format_args!(
+                    "\nThe server has not opened the data channel."
+                ))?;
+            }
+        }
         Format::Json => json("report", &report)?,
         Format::Csv => csv(samples, true)?,
     }
@@ -151,11 +158,14 @@ async fn stay(args: &Args, client: &mut Client, interrupt: &mut Interrupt) -> Re
     })
 }
 
-/// Sends a message, unless nothing comes back from this server.
+/// Sends a message, unless nothing comes back from this server, or there is nothing yet to send it on.
 async fn send(channel: Option<&mut Channel>, echo: &mut RttRecorder) -> Option<Duration> {
     let channel = channel?;
     let so_far = echo.statistics();
     if so_far.received == 0 && so_far.lost >= MUTE {
+        return None;
+    }
+    if !channel.opens().await {
         return None;
     }
     echo.sent();

@@ -25,6 +25,6 @@ pub(crate) fn install(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_ansi(colours && io::stderr().is_terminal())
-        .with_writer(io::stderr)
+        .with_writer(|| live::Aside)
         .init();
 }

@@ -2,11 +2,12 @@
 
 use std::{io::ErrorKind, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Args as ClapArgs;
 use perpacket_path::{MeasureError, Running};
 use perpacket_webrtc::{Prober, udp::MessageOptions};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::{
     args::Join,
@@ -69,7 +70,14 @@ impl Measured {
     ) -> Result<Outcome> {
         let mut interrupt = Interrupt::install()?;
         let client = Client::join(&common.join, &mut interrupt).await?;
-        let prober = match client.prober().await {
+        // webrtc-rs keeps some answers to itself for as long as SCTP is not there.
+        let prober = tokio::select! {
+            prober = timeout(common.join.timeout, client.prober()) => {
+                prober.unwrap_or_else(|_| Err(anyhow!("it does not say between which addresses it is")))
+            }
+            () = interrupt.asked() => Err(anyhow!("interrupted")),
+        };
+        let prober = match prober {
             Ok(prober) => prober,
             Err(error) => {
                 client.leave().await;
@@ -160,7 +168,21 @@ pub(crate) fn explain(error: MeasureError) -> anyhow::Error {
     }
 }
 
-/// What else the header of probes says, for clap: the syntax of `--set` without the class.
+/// What else the header of probes says, for clap: the syntax of `--set` without the class, and without what
+/// the measurement sets itself.
+pub(crate) fn parse_probes(text: &str) -> Result<MessageOptions, String> {
+    let (_, options) = crate::set::parse(&format!("stun:{text}"))?;
+    if options.ttl.is_some() {
+        return Err("the TTL of probes is what the measurement sets".to_owned());
+    }
+    Ok(options)
+}
+
+/// The same where DF is set too.
 pub(crate) fn parse_marks(text: &str) -> Result<MessageOptions, String> {
-    crate::set::parse(&format!("stun:{text}")).map(|(_, options)| options)
+    let options = parse_probes(text)?;
+    if options.df_bit.is_some() {
+        return Err("the DF bit of probes is what the measurement sets".to_owned());
+    }
+    Ok(options)
 }

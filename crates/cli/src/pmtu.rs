@@ -75,7 +75,7 @@ pub(crate) async fn run(args: Args) -> Result<Outcome> {
             };
             let running = PathMtuWatch::new(prober, config).start();
             return measured
-                .show(running, &mut Watch)
+                .show(running, &mut Watch::default())
                 .await
                 .map(|(_, outcome)| outcome);
         }
@@ -83,6 +83,7 @@ pub(crate) async fn run(args: Args) -> Result<Outcome> {
         let mut text = Text {
             waiting: Waiting::new("searching".to_owned()),
             refine: args.exact,
+            is_answered: false,
         };
         measured
             .show(running, &mut text)
@@ -95,6 +96,7 @@ pub(crate) async fn run(args: Args) -> Result<Outcome> {
 struct Text {
     waiting: Waiting,
     refine: bool,
+    is_answered: bool,
 }
 
 /// The result as comma-separated values.
@@ -120,7 +122,11 @@ impl Show for Text {
     type Row = Row;
 
     fn seen(&mut self, event: &PathMtuEvent) {
-        self.waiting.says(format!("{} bytes pass", event.mtu));
+        // Until then nothing is known to pass.
+        self.is_answered |= event.probe.result.is_answered();
+        if self.is_answered {
+            self.waiting.says(format!("{} bytes pass", event.mtu));
+        }
     }
 
     fn event(&mut self, event: &PathMtuEvent) -> Result<()> {
@@ -208,12 +214,20 @@ impl Show for Text {
     }
 }
 
-struct Watch;
+/// A watch, and whether the server answers nothing, by the newest that was heard.
+#[derive(Default)]
+struct Watch {
+    is_unreachable: bool,
+}
 
 impl Show for Watch {
     type Event = PathMtuChange;
     type Report = PathMtuWatchReport;
     type Row = PathMtuWatchReport;
+
+    fn seen(&mut self, event: &PathMtuChange) {
+        self.is_unreachable = matches!(event, PathMtuChange::Unreachable);
+    }
 
     fn event(&mut self, event: &PathMtuChange) -> Result<()> {
         match event {
@@ -249,8 +263,29 @@ impl Show for Watch {
 
     fn outcome(&self, report: &PathMtuWatchReport) -> Outcome {
         match report.mtu {
-            Some(_) => Outcome::Done,
-            None => Outcome::NotReached,
+            Some(_) if !self.is_unreachable => Outcome::Done,
+            _ => Outcome::NotReached,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_answers_no_more_is_not_reached() {
+        let mut report = PathMtuWatchReport::default();
+        let mut watch = Watch::default();
+        assert_eq!(watch.outcome(&report), Outcome::NotReached);
+        report.mtu = Some(1500);
+        for (event, expected) in [
+            (PathMtuChange::Watching { mtu: 1500 }, Outcome::Done),
+            (PathMtuChange::Unreachable, Outcome::NotReached),
+            (PathMtuChange::Reachable, Outcome::Done),
+        ] {
+            watch.seen(&event);
+            assert_eq!(watch.outcome(&report), expected, "{event:?}");
         }
     }
 }

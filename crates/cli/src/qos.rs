@@ -1,17 +1,19 @@
 //! `qos`: what the path does with marks.
 
-use std::{io, time::Duration};
+use std::{io, str::FromStr, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result};
-use clap::Args as ClapArgs;
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args as ClapArgs, error::ErrorKind};
 use perpacket_path::{
     Mark, MarkReport, Observe, Phase, Qos, QosConfig, QosEvent, QosReport, TosReports, Verdict,
     Visibility,
 };
+use perpacket_webrtc::udp::Ecn;
 use serde::Serialize;
 
 use crate::{
     args::parse_seconds,
+    client::Load,
     exit::Outcome,
     measure::{Common, Measured, Show},
     output::{Align, Format, Table, json, line, micros, millis, progress::Waiting, thousandths},
@@ -39,11 +41,12 @@ pub(crate) struct Args {
     wait: Duration,
 
     /// What to compare with no mark, e.g. EF,AF41,ect0,AF41+ect1.
-    #[arg(short, long, value_name = "MARK[,…]", value_delimiter = ',')]
+    #[arg(short, long, value_name = "MARK[,…]", value_delimiter = ',', value_parser = parse_mark)]
     marks: Vec<Mark>,
 
     /// Measure again while the session sends so much on its data channel, where priorities show. There are two
-    /// reports then, and what is different between them: `{"under_load": …}` with --json.
+    /// reports then, how much was really sent, and what is different: `{"load": …}` and `{"under_load": …}` with
+    /// --json.
     #[arg(long, value_name = "KBIT/S", conflicts_with = "media_only", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     load: Option<u32>,
 
@@ -81,22 +84,50 @@ impl Args {
     }
 }
 
+/// How many marks the library compares.
+const MOST_MARKS: usize = 32;
+
+const NO_CHANNEL: &str = "there is nothing to send a load on: the server refuses data channels";
+
+fn parse_mark(text: &str) -> Result<Mark, String> {
+    let mark: Mark = text
+        .parse()
+        .map_err(|error: <Mark as FromStr>::Err| error.to_string())?;
+    if mark.ecn == Ecn::Ce {
+        return Err("only a router may set ce (RFC 3168 section 5)".to_owned());
+    }
+    Ok(mark)
+}
+
 pub(crate) async fn run(args: Args) -> Result<Outcome> {
+    if args.marks.len() > MOST_MARKS {
+        let message = format!("--marks takes at most {MOST_MARKS} marks\n");
+        clap::Error::raw(ErrorKind::TooManyValues, message).exit();
+    }
     Measured::with(&args.common, async |measured| {
+        if args.load.is_some() {
+            opens(measured).await?;
+        }
         let reports = measured.client.tos_reports(&measured.prober).await?;
-        let (idle, outcome) = once(&args, measured, &reports, Phase::Idle).await?;
-        let Some(load) = args.load.filter(|_| outcome == Outcome::Done) else {
+        let (idle, outcome) = once(&args, measured, &reports, None).await?;
+        let is_over = outcome != Outcome::Done || measured.interrupt.is_asked();
+        let Some(asked) = args.load.filter(|_| !is_over) else {
             return Ok(outcome);
         };
-        let channel = measured.client.channel.as_ref();
-        let loading = channel
-            .context("there is no data channel to send on")?
-            .load(load);
-        let (loaded, outcome) = once(&args, measured, &reports, Phase::Loaded).await?;
-        drop(loading);
+        let channel = measured.client.channel.as_ref().context(NO_CHANNEL)?;
+        let load = Arc::new(channel.load(asked, &measured.client.session));
+        let loading = Some(Arc::clone(&load));
+        let (loaded, outcome) = once(&args, measured, &reports, loading).await?;
+        let sent = load.kilobits();
+        drop(load);
+        let is_over = outcome != Outcome::Done || measured.interrupt.is_asked();
+        ensure!(sent > 0 || is_over, "nothing of the load could be sent");
         let effects = idle.under_load(&loaded);
         match measured.format {
-            Format::Json => json("under_load", &effects)?,
+            Format::Json => {
+                json("load", &Sent { asked, sent })?;
+                json("under_load", &effects)?;
+            }
             Format::Csv => {}
             Format::Text => {
                 for effect in effects {
@@ -118,13 +149,31 @@ pub(crate) async fn run(args: Args) -> Result<Outcome> {
     .await
 }
 
+/// Fails unless there is something to send a load on, or somebody does not want it any more.
+async fn opens(measured: &mut Measured) -> Result<()> {
+    let channel = measured.client.channel.as_mut().context(NO_CHANNEL)?;
+    let is_open = tokio::select! {
+        is_open = channel.opens() => is_open,
+        () = measured.interrupt.asked() => return Ok(()),
+    };
+    ensure!(
+        is_open,
+        "there is nothing to send a load on: the server does not open the data channel"
+    );
+    Ok(())
+}
+
+/// Measures idle, or while a load is sent.
 async fn once(
     args: &Args,
     measured: &mut Measured,
     reports: &TosReports,
-    phase: Phase,
+    load: Option<Arc<Load>>,
 ) -> Result<(QosReport, Outcome)> {
-    let config = args.config(phase);
+    let config = args.config(match load {
+        Some(_) => Phase::Loaded,
+        None => Phase::Idle,
+    });
     let mut marks = config.marks.clone();
     marks.push(Mark::REFERENCE);
     marks.sort_unstable();
@@ -137,7 +186,7 @@ async fn once(
     let mut text = Text {
         waiting: Waiting::steps("probing".to_owned(), steps as u64),
         probed: 0,
-        phase,
+        load,
     };
     measured.show(qos.start(), &mut text).await
 }
@@ -145,7 +194,23 @@ async fn once(
 struct Text {
     waiting: Waiting,
     probed: u64,
-    phase: Phase,
+    /// What is sent meanwhile, if anything is.
+    load: Option<Arc<Load>>,
+}
+
+impl Text {
+    fn load(&self) -> Option<u64> {
+        self.load.as_ref().map(|load| load.kilobits())
+    }
+}
+
+/// What was asked for and what was sent while it was measured under load.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Sent {
+    #[serde(rename = "asked_kbit_s")]
+    asked: u32,
+    #[serde(rename = "sent_kbit_s")]
+    sent: u64,
 }
 
 /// A mark as comma-separated values.
@@ -153,6 +218,7 @@ struct Text {
 struct Row {
     mark: String,
     loaded: bool,
+    load_kbit_s: Option<u64>,
     sent: u64,
     received: u64,
     arrived: Option<u64>,
@@ -188,8 +254,8 @@ impl Show for Text {
 
     fn report(&mut self, report: &QosReport) -> Result<()> {
         self.waiting.end();
-        if self.phase == Phase::Loaded {
-            line(format_args!("\nunder load:"))?;
+        if let Some(load) = self.load() {
+            line(format_args!("\nunder load, {load} kbit/s:"))?;
         }
         line(format_args!("{}", table(report)))?;
         for dead in &report.dead {
@@ -206,11 +272,8 @@ impl Show for Text {
     }
 
     fn rows(&self, report: &QosReport) -> Vec<Row> {
-        report
-            .marks
-            .iter()
-            .map(|mark| row(mark, report.phase))
-            .collect()
+        let load = self.load();
+        report.marks.iter().map(|mark| row(mark, load)).collect()
     }
 
     fn outcome(&self, report: &QosReport) -> Outcome {
@@ -289,12 +352,13 @@ fn observation(report: &QosReport) -> io::Result<()> {
     Ok(())
 }
 
-fn row(mark: &MarkReport, phase: Phase) -> Row {
+fn row(mark: &MarkReport, load: Option<u64>) -> Row {
     let comparison = mark.comparison.as_ref();
     let difference = comparison.and_then(|comparison| comparison.rtt_difference_us);
     Row {
         mark: mark.mark.to_string(),
-        loaded: phase == Phase::Loaded,
+        loaded: load.is_some(),
+        load_kbit_s: load,
         sent: mark.rtt.sent,
         received: mark.rtt.received,
         arrived: mark.arrived,

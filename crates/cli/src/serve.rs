@@ -70,7 +70,7 @@ pub(crate) async fn run(args: Args) -> Result<Outcome> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} (--bind, --port)"))?;
-    let page = get(async || Html(include_str!("../../../examples/shared/whip.html")));
+    let page = get(async || Html(whip::PAGE));
     let app = Router::new()
         .route("/", page)
         .merge(whip::router(sessions.clone()))

@@ -49,10 +49,22 @@ pub(crate) fn parse(text: &str) -> Result<Setting, String> {
 /// A network with these settings, each of which was validated when it was read.
 pub(crate) fn net(settings: &[Setting]) -> anyhow::Result<CustomNet> {
     let net = CustomNet::new();
-    for (class, options) in settings {
-        net.set_class_options(*class, *options)?;
+    for (class, options) in merged(settings) {
+        net.set_class_options(class, options)?;
     }
     Ok(net)
+}
+
+/// What each class gets. Of a field that is given to it twice, the last counts.
+fn merged(settings: &[Setting]) -> Vec<Setting> {
+    let mut merged: Vec<Setting> = Vec::new();
+    for (class, options) in settings {
+        match merged.iter_mut().find(|(known, _)| known == class) {
+            Some((_, known)) => *known = options.or(*known),
+            None => merged.push((*class, *options)),
+        }
+    }
+    merged
 }
 
 /// A number 0..=255, decimal or with 0x.
@@ -92,6 +104,20 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn a_class_keeps_what_is_not_set_again() {
+        let settings = ["srtp:ttl=9,dscp=AF41", "dtls:ttl=7", "srtp:dscp=EF"]
+            .map(|text| parse(text).expect("it makes sense"));
+        let options = MessageOptions::default();
+        assert_eq!(
+            merged(&settings),
+            [
+                (PacketClass::Srtp, options.with_ttl(9).with_dscp(Dscp::EF)),
+                (PacketClass::Dtls, options.with_ttl(7)),
+            ]
+        );
     }
 
     #[test]

@@ -22,7 +22,7 @@ use webrtc::peer_connection::{
     peer_connection_state::RTCPeerConnectionState, sdp::session_description::RTCSessionDescription,
 };
 
-pub(crate) use self::channel::Channel;
+pub(crate) use self::channel::{Channel, Load};
 use self::{
     peer::Peer,
     signalling::{Created, Signalling},
@@ -68,7 +68,10 @@ impl Client {
             endpoint = signalling.ask() => endpoint?,
             () = interrupt.asked() => bail!(INTERRUPTED),
         };
-        let mux = mux::bind(args, &endpoint).await?;
+        let mux = tokio::select! {
+            mux = mux::bind(args, &endpoint) => mux?,
+            () = interrupt.asked() => bail!(INTERRUPTED),
+        };
         let session = mux.net().session("perpacket");
         let mux = mux.for_session(&session);
         let mut client = Self {
@@ -190,6 +193,9 @@ impl Client {
             self.peer.send_silence().await?;
         }
         let offer = self.mux.complete(&self.peer.offer().await?);
+        if interrupt.is_asked() {
+            bail!(INTERRUPTED);
+        }
         let Created { answer, resource } = {
             let posted = self.signalling.post(offer);
             let interrupted = async {
@@ -202,31 +208,35 @@ impl Client {
             }
         };
         self.resource = resource;
+        if !takes_data(&answer) {
+            (self.channel, self.closed) = (None, None);
+        }
         let candidates = candidates(&answer);
         let answer = RTCSessionDescription::answer(answer).context("the answer is no SDP")?;
-        self.peer
-            .connection
-            .set_remote_description(answer)
-            .await
-            .context("the answer cannot be used")?;
+        let connection = &self.peer.connection;
         let mut state = self.peer.state.clone();
         let connected = async {
+            connection
+                .set_remote_description(answer)
+                .await
+                .context("the answer cannot be used")?;
             let is_decided =
                 |state: &_| *state == RTCPeerConnectionState::Connected || has_ended(*state);
-            state.wait_for(is_decided).await.map(|state| *state)
+            anyhow::Ok(state.wait_for(is_decided).await.map(|state| *state))
         };
         let state = tokio::select! {
             state = timeout(args.timeout, connected) => state,
             () = interrupt.asked() => bail!(INTERRUPTED),
         };
         match state {
-            Ok(Ok(RTCPeerConnectionState::Connected)) => Ok(()),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(Ok(RTCPeerConnectionState::Connected))) => Ok(()),
             Ok(_) => bail!(
                 "the session was made, but cannot be connected: the server is at {candidates}, over UDP"
             ),
             Err(_) => bail!(
                 "the session was made, but is not connected within {} s: the server is at {candidates}, \
-                 over UDP; is that blocked on the way, or the wrong family (--ipv4, --ipv6)?",
+                 over UDP; is that blocked on the way, or this the wrong family or address (--ipv4, --ipv6, --bind)?",
                 args.timeout.as_secs_f64()
             ),
         }
@@ -239,6 +249,14 @@ fn has_ended(state: RTCPeerConnectionState) -> bool {
         state,
         RTCPeerConnectionState::Failed | RTCPeerConnectionState::Closed
     )
+}
+
+/// Whether an answer has data channels, which it refuses with port 0 (RFC 3264 §6).
+fn takes_data(answer: &str) -> bool {
+    let mut sections = answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("m=application "));
+    sections.any(|section| !section.starts_with("0 "))
 }
 
 /// The addresses in a description (RFC 8839 §5.1), for people.
@@ -267,5 +285,19 @@ fn endpoint(address: &str, port: &str) -> String {
     match address.parse() {
         Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
         _ => format!("{address}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_channel_can_be_refused() {
+        let section =
+            |port: u16| format!("v=0\r\nm=application {port} UDP/DTLS/SCTP webrtc-datachannel\r\n");
+        assert!(takes_data(&section(9)));
+        assert!(!takes_data(&section(0)));
+        assert!(!takes_data("v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"));
     }
 }

@@ -12,7 +12,8 @@ use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE, LINK, LOCATION},
 };
-use url::Url;
+use tokio::{net::lookup_host, time::timeout};
+use url::{Host, Url};
 
 use super::link;
 use crate::args::Join;
@@ -42,7 +43,7 @@ pub(super) struct Signalling {
 #[derive(Debug)]
 pub(super) struct Endpoint {
     /// Where it is.
-    pub(super) address: Option<SocketAddr>,
+    pub(super) address: Option<IpAddr>,
     /// Its STUN servers, as URLs.
     pub(super) stun_servers: Vec<String>,
 }
@@ -96,8 +97,10 @@ impl Signalling {
             .filter_map(|value| value.to_str().ok())
             .flat_map(link::stun_servers)
             .collect();
+        let connected = response.remote_addr();
+        let address = timeout(self.timeout, locate(response.url(), connected));
         Ok(Endpoint {
-            address: response.remote_addr(),
+            address: address.await.unwrap_or_default(),
             stun_servers,
         })
     }
@@ -186,6 +189,28 @@ impl Signalling {
     }
 }
 
+/// Where the host of a URL is. The other end of the connection may be a proxy.
+async fn locate(url: &Url, connected: Option<SocketAddr>) -> Option<IpAddr> {
+    let found = match url.host()? {
+        Host::Ipv4(address) => vec![address.into()],
+        Host::Ipv6(address) => vec![address.into()],
+        Host::Domain(name) => lookup_host((name, 0))
+            .await
+            .map(|found| found.map(|address| address.ip()).collect())
+            .unwrap_or_default(),
+    };
+    choose(&found, connected.map(|address| address.ip()))
+}
+
+/// The address that is connected, if it is one of the host's.
+fn choose(found: &[IpAddr], connected: Option<IpAddr>) -> Option<IpAddr> {
+    let found = || found.iter().map(IpAddr::to_canonical);
+    let connected = connected.map(|address| address.to_canonical());
+    found()
+        .find(|address| Some(*address) == connected)
+        .or_else(|| found().next())
+}
+
 /// A body as text, cut where it is longer.
 async fn read(response: &mut Response, limit: usize) -> Result<String> {
     let mut body = Vec::new();
@@ -225,6 +250,21 @@ fn explain(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_is_not_the_server() {
+        let [proxy, first, second]: [IpAddr; 3] = [
+            Ipv4Addr::LOCALHOST.into(),
+            Ipv6Addr::LOCALHOST.into(),
+            Ipv4Addr::new(192, 0, 2, 1).into(),
+        ];
+        let mapped = Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().into();
+        let found = [first, second];
+        assert_eq!(choose(&found, Some(proxy)), Some(first));
+        assert_eq!(choose(&found, Some(mapped)), Some(second));
+        assert_eq!(choose(&found, None), Some(first));
+        assert_eq!(choose(&[], Some(proxy)), None);
+    }
 
     #[test]
     fn explanations_are_for_people() {

@@ -1,9 +1,10 @@
 //! A terminal that is drawn on.
 
 use std::{
-    env, io,
+    env,
+    io::{self, Write},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
@@ -17,16 +18,47 @@ use ratatui::{
 };
 use tokio::sync::mpsc;
 
-/// Whether the terminal is in another state than it was found.
-static DRAWN_ON: AtomicBool = AtomicBool::new(false);
+/// While the terminal is in another state than it was found: what is to be printed then.
+static LATER: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+
+/// How many bytes of that are kept.
+const KEPT: usize = 1 << 20;
 
 /// How long the thread that reads keys does not look whether it is to end.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Gives the terminal back as it was found, if it is drawn on.
+/// Gives the terminal back as it was found, if it is drawn on, and prints what had to wait for that.
 pub(crate) fn restore() {
-    if DRAWN_ON.swap(false, Relaxed) {
-        ratatui::restore();
+    let mut later = later();
+    if let Some(text) = later.take() {
+        // The terminal may be gone, which must not keep the session from being ended.
+        let _ = ratatui::try_restore();
+        let _ = io::stderr().write_all(&text);
+    }
+}
+
+fn later() -> MutexGuard<'static, Option<Vec<u8>>> {
+    LATER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Standard error, but not while the terminal is drawn on: later then.
+pub(crate) struct Aside;
+
+impl Write for Aside {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match &mut *later() {
+            Some(kept) => {
+                if kept.len() < KEPT {
+                    kept.extend_from_slice(text);
+                }
+                Ok(text.len())
+            }
+            None => io::stderr().write(text),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -52,7 +84,7 @@ impl Screen {
     pub(crate) fn open() -> Result<Self> {
         let terminal =
             ratatui::try_init().context("cannot draw on this terminal; --plain prints")?;
-        DRAWN_ON.store(true, Relaxed);
+        *later() = Some(Vec::new());
         let (sender, keys) = mpsc::unbounded_channel();
         let closed = Arc::new(AtomicBool::new(false));
         let is_closed = Arc::clone(&closed);

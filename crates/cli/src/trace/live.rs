@@ -111,7 +111,7 @@ pub(super) async fn run(measured: &mut Measured, config: TraceConfig) -> Result<
         eprintln!("The connection was lost.");
         return Ok(Outcome::NotReached);
     }
-    Ok(if view.is_reached {
+    Ok(if view.is_reached && report.interrupted.is_none() {
         Outcome::Done
     } else {
         Outcome::NotReached

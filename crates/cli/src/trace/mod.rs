@@ -13,7 +13,7 @@ use perpacket_webrtc::udp::MessageOptions;
 use crate::{
     args::parse_seconds,
     exit::Outcome,
-    measure::{Common, Measured, Show, parse_marks},
+    measure::{Common, Measured, Show, parse_probes},
     output::{line, millis, progress::Waiting},
 };
 
@@ -50,7 +50,7 @@ pub(crate) struct Args {
     wait: Duration,
 
     /// What else the header of the probes says: df, tos, dscp, ecn.
-    #[arg(long, value_name = "FIELD=VALUE[,…]", value_parser = parse_marks)]
+    #[arg(long, value_name = "FIELD=VALUE[,…]", value_parser = parse_probes)]
     probes: Option<MessageOptions>,
 
     /// Look up the names of routers; the default where the table is kept up to date.

@@ -1,14 +1,14 @@
 //! `connect` and `serve`.
 
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use perpacket_lab::{Lab, Node, until};
+use perpacket_lab::{Chain, Lab, Node, until};
 
-use crate::program::{DEADLINE, Program, Server};
+use crate::program::{DEADLINE, NO_CHANNEL, Program, Server, perpacket};
 use crate::stub::{Stub, forward, response};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -145,7 +145,12 @@ pub(crate) fn formats() -> Result<()> {
 pub(crate) fn ctrl_c() -> Result<()> {
     let host = host()?;
     let mut server = Server::start(&host, V4)?;
-    for (number, signal) in [Signal::SIGINT, Signal::SIGTERM].into_iter().enumerate() {
+    let mut signals = vec![Signal::SIGINT, Signal::SIGTERM];
+    // Whoever runs the tests may have told them to survive it, and the program then does too.
+    if !ignores_hangup()? {
+        signals.push(Signal::SIGHUP);
+    }
+    for (number, signal) in signals.into_iter().enumerate() {
         let stub = in_front_of(&host, &server)?;
         let mut program = Program::start(&host, &["connect", &stub.url()])?;
         program.line("127.0.0.1:")?;
@@ -157,6 +162,13 @@ pub(crate) fn ctrl_c() -> Result<()> {
         server.has_seen(number + 1)?;
     }
     Ok(())
+}
+
+fn ignores_hangup() -> Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.context("no SigIgn")?.trim();
+    Ok(u64::from_str_radix(ignored, 16)? & 1 != 0)
 }
 
 /// A server that never answers the DELETE is not waited for when Ctrl-C is pressed again.
@@ -248,11 +260,106 @@ pub(crate) fn redirects_and_tokens() -> Result<()> {
     Ok(())
 }
 
+/// On this host's loopback address, from which the server cannot be reached.
+pub(crate) fn proxy() -> Result<()> {
+    let chain = Chain::new(1, 1500)?;
+    let server = Server::start(&chain.right, chain.right_v4())?;
+    let (node, real) = (chain.left.clone(), socket_of(&server)?);
+    let proxy = Stub::start(&chain.left, V4, move |request| {
+        forward(&node, real, request)
+    })?;
+    let mut command = perpacket();
+    command
+        .args(["connect", &server.endpoint, "--count", "1"])
+        .env("http_proxy", format!("http://{}", proxy.address))
+        .env_remove("no_proxy")
+        .env_remove("NO_PROXY");
+    let ended = Program::spawn(&chain.left, &mut command)?.end()?.with(0)?;
+    let first = proxy.requests();
+    let first = first.first().context("no request")?;
+    ensure!(
+        first.starts_with(&format!("OPTIONS {} ", server.endpoint)),
+        "{first}"
+    );
+    let from = format!("{}:", chain.left_v4());
+    ensure!(
+        ended.stdout.iter().any(|line| line.starts_with(&from)),
+        "{ended:?}"
+    );
+    Ok(())
+}
+
+/// A few of them are asked, and after Ctrl-C nothing is begun.
+pub(crate) fn stun_servers() -> Result<()> {
+    let host = host()?;
+    let silent = || host.run(|| UdpSocket::bind((V4, 0)));
+    // What the program gives them. If this machine takes longer, there is another attempt.
+    let patience = Duration::from_secs(3);
+    for _ in 0..5 {
+        let servers = [
+            silent()?,
+            silent()?,
+            silent()?,
+            silent()?,
+            silent()?,
+            silent()?,
+        ];
+        let mut links = String::new();
+        for server in &servers {
+            server.set_read_timeout(Some(DEADLINE))?;
+            let link = format!(
+                "link: <stun:{}>; rel=\"ice-server\"\r\n",
+                server.local_addr()?
+            );
+            links.push_str(&link);
+        }
+        let stub = Stub::start(&host, V4, move |_| response("204 No Content", &links, ""))?;
+        let begun = Instant::now();
+        let program = Program::start(&host, &["connect", &stub.url()])?;
+        let (asked, others) = servers.split_at(4);
+        for server in asked {
+            server.recv(&mut [0; 100])?;
+        }
+        program.signal(Signal::SIGINT)?;
+        if begun.elapsed() >= patience {
+            continue;
+        }
+        let ended = program.end()?.with(1)?;
+        ended.complains("interrupted before there was a session")?;
+        let requests = stub.requests();
+        ensure!(
+            requests.iter().all(|it| it.starts_with("OPTIONS ")),
+            "{requests:?}"
+        );
+        for server in others {
+            server.set_nonblocking(true)?;
+            ensure!(server.recv(&mut [0; 100]).is_err());
+        }
+        return Ok(());
+    }
+    anyhow::bail!("this machine is too slow")
+}
+
+/// Whose answers on the channel are held back for longer than it takes to call a server mute.
+pub(crate) fn slow_channel() -> Result<()> {
+    let chain = Chain::new(1, 1500)?;
+    let server = Server::start(&chain.right, chain.right_v4())?;
+    chain.routers[0].nft(NO_CHANNEL)?;
+    let args = ["connect", &server.endpoint, "--interval", "0.1"];
+    let mut program = Program::start(&chain.left, &args)?;
+    program.says(" s  echo         -  sent ", 5)?;
+    chain.routers[0].nft("delete table inet t")?;
+    program.says(" ms  sent ", 1)?;
+    program.signal(Signal::SIGINT)?;
+    program.end()?.with(0)?;
+    Ok(())
+}
+
 pub(crate) fn closed_pipe() -> Result<()> {
     let host = host()?;
     let mut server = Server::start(&host, V4)?;
     let endpoint = server.endpoint.clone();
-    let mut command = crate::program::perpacket();
+    let mut command = perpacket();
     command
         .args(["connect", &endpoint, "--interval", "0.05"])
         .stdin(std::process::Stdio::null())
@@ -270,7 +377,7 @@ pub(crate) fn lost_server() -> Result<()> {
     let host = host()?;
     let server = Server::start(&host, V4)?;
     let mut program = Program::start(&host, &["connect", &server.endpoint])?;
-    program.line("    0 s  echo ")?;
+    program.says(" s  echo ", 1)?;
     server.program.signal(Signal::SIGTERM)?;
     server.program.end()?.with(0)?;
     let ended = program.end()?.with(3)?;
@@ -305,7 +412,7 @@ pub(crate) fn serve() -> Result<()> {
 
     // Whoever is there when it ends is told, and nothing is left.
     let mut program = Program::start(&host, &["connect", &server.endpoint])?;
-    program.line("    0 s  echo ")?;
+    program.says(" s  echo ", 1)?;
     let begun = Instant::now();
     server.program.signal(Signal::SIGINT)?;
     server.program.end()?.with(0)?;

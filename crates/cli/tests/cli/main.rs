@@ -4,6 +4,7 @@ mod joining;
 mod measuring;
 mod program;
 mod refusals;
+mod screen;
 mod stub;
 mod terminal;
 
@@ -19,6 +20,9 @@ fn main() -> ExitCode {
         ("connect_prints_json_and_csv", joining::formats),
         ("ctrl_c_deletes_the_session", joining::ctrl_c),
         ("ctrl_c_twice_ends_it_at_once", joining::ctrl_c_twice),
+        ("behind_a_proxy", joining::proxy),
+        ("stun_servers_of_the_endpoint", joining::stun_servers),
+        ("a_slow_data_channel", joining::slow_channel),
         ("redirects_and_tokens", joining::redirects_and_tokens),
         ("a_closed_pipe_is_no_error", joining::closed_pipe),
         ("a_lost_server_is_told", joining::lost_server),
@@ -39,9 +43,19 @@ fn main() -> ExitCode {
         ("pmtu_of_a_black_hole", measuring::pmtu_of_a_black_hole),
         ("ttl", measuring::ttl),
         ("qos", measuring::qos),
+        ("qos_without_a_load", measuring::no_load),
+        (
+            "ctrl_c_ends_qos_before_the_load",
+            measuring::qos_interrupted,
+        ),
+        (
+            "ctrl_c_ends_pmtu_before_an_answer",
+            measuring::pmtu_interrupted,
+        ),
         ("qos_names_a_remarking", measuring::remarking),
         ("qos_hears_of_a_remarking", measuring::remarking_at_the_end),
         ("the_live_table_gives_the_terminal_back", terminal::live),
+        ("the_live_table_begins_anew", terminal::begins_anew),
         ("the_live_table_ends_at_sigterm", terminal::sigterm),
     ];
     perpacket_lab::main(tests)

@@ -1,10 +1,11 @@
 //! `trace`, `pmtu`, `ttl` and `qos`, over routers that are the kernel's.
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use perpacket_lab::{Chain, Wan};
 use serde_json::Value;
 
-use crate::program::{Ended, Program, Server};
+use crate::program::{Ended, NO_CHANNEL, Program, Server};
 
 /// Host, three routers, host; and a server on the right one.
 fn three_routers(v6: bool) -> Result<(Chain, Server)> {
@@ -217,7 +218,7 @@ pub(crate) fn ttl() -> Result<()> {
     ];
     let mut program = Program::start(&chain.left, &args)?;
     program.line("{\"event\":")?;
-    program.signal(nix::sys::signal::Signal::SIGINT)?;
+    program.signal(Signal::SIGINT)?;
     let json = program.end()?.with(0)?.json()?;
     ensure!(json.report["reach"]["ttl"] == 4, "{}", json.report);
     Ok(())
@@ -235,7 +236,7 @@ pub(crate) fn qos() -> Result<()> {
     );
 
     let options = [
-        "--count", "5", "--marks", "EF", "--no-raw", "--csv", "--load", "200",
+        "--count", "20", "--marks", "EF", "--no-raw", "--csv", "--load", "800",
     ];
     let ended = run(&chain, &server, "qos", &options)?.with(0)?;
     let rows = ended.csv()?;
@@ -247,6 +248,19 @@ pub(crate) fn qos() -> Result<()> {
         ("EF", "true"),
     ];
     ensure!(loaded == expected, "{rows:?}");
+    ensure!(rows[0][2] == "load_kbit_s", "{rows:?}");
+    for row in &rows[1..] {
+        // No more than was asked for, and the first of it comes at once.
+        let sent = match row[2] {
+            "" => None,
+            sent => Some(sent.parse::<u64>()?),
+        };
+        let is_loaded = row[1] == "true";
+        ensure!(
+            sent.is_some() == is_loaded && sent.is_none_or(|sent| (1..=850).contains(&sent)),
+            "{rows:?}"
+        );
+    }
 
     // What the path swallows is named, and the session's packets go back to what it does not.
     chain.routers[1]
@@ -274,6 +288,48 @@ pub(crate) fn qos() -> Result<()> {
             "{ended:#?}"
         );
     }
+    Ok(())
+}
+
+/// Nothing is said of a load that nobody has sent.
+pub(crate) fn no_load() -> Result<()> {
+    let (chain, server) = three_routers(false)?;
+    let args = ["--load", "200", "--count", "20", "--marks", "EF"];
+    chain.routers[1].nft(NO_CHANNEL)?;
+    let ended = run(&chain, &server, "qos", &args)?.with(1)?;
+    let is_claimed = ended.stdout.iter().any(|line| line.contains("under load"));
+    ensure!(!is_claimed && ended.stderr.len() == 1, "{ended:#?}");
+    Ok(())
+}
+
+/// What was asked for last is not begun any more.
+pub(crate) fn qos_interrupted() -> Result<()> {
+    let (chain, server) = three_routers(false)?;
+    let args = ["qos", &server.endpoint, "--json", "--no-raw"];
+    let options = ["--load", "200", "--count", "1000"];
+    let mut program = Program::start(&chain.left, &[&args[..], &options].concat())?;
+    // Each mark has to have some.
+    program.lines("{\"event\":", 100)?;
+    program.signal(Signal::SIGINT)?;
+    let json = program.end()?.with(0)?.json()?;
+    ensure!(json.report["phase"] == "idle", "{}", json.report);
+    Ok(())
+}
+
+/// Nothing is said of sizes before anything was answered.
+pub(crate) fn pmtu_interrupted() -> Result<()> {
+    let (chain, server) = three_routers(false)?;
+    chain.routers[1]
+        .nft("table ip t { chain c { type filter hook forward priority 0; ip dscp ef drop; }; }")?;
+    let args = ["pmtu", &server.endpoint, "--probes", "dscp=EF"];
+    let mut program = Program::start(&chain.left, &[&args[..], &["--wait", "600"]].concat())?;
+    program.says(" → ", 1)?;
+    program.signal(Signal::SIGINT)?;
+    let ended = program.end()?.with(3)?;
+    ensure!(
+        !ended.stdout.iter().any(|line| line.contains("bytes pass")),
+        "{ended:#?}"
+    );
     Ok(())
 }
 

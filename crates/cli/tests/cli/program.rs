@@ -17,6 +17,10 @@ use serde_json::Value;
 /// What every wait is limited to, on a machine that is busy with something else.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
+/// For `nft`: application data of DTLS (RFC 6347 §4.1), which data channels are, does not pass.
+pub(crate) const NO_CHANNEL: &str = "table inet t { chain c { type filter hook forward priority 0; \
+    meta l4proto udp @th,64,8 23 drop; }; }";
+
 /// The program as a command. A test that was copied elsewhere is told where the program is.
 pub(crate) fn perpacket() -> Command {
     let built = || OsString::from(env!("CARGO_BIN_EXE_perpacket"));
@@ -125,17 +129,20 @@ impl Program {
 
     /// Waits until standard output has so many lines that begin so.
     pub(crate) fn lines(&mut self, beginning: &str, number: usize) -> Result<()> {
+        self.lines_that(|line| line.starts_with(beginning), number, beginning)
+    }
+
+    /// Waits until standard output has so many lines with these words.
+    pub(crate) fn says(&mut self, words: &str, number: usize) -> Result<()> {
+        self.lines_that(|line| line.contains(words), number, words)
+    }
+
+    fn lines_that(&self, is_one: impl Fn(&str) -> bool, number: usize, what: &str) -> Result<()> {
         let lines = self.stdout.0.clone();
-        let count = || {
-            lines
-                .get()
-                .iter()
-                .filter(|line| line.starts_with(beginning))
-                .count()
-        };
+        let count = || lines.get().iter().filter(|line| is_one(line)).count();
         until(
             DEADLINE,
-            || format!("{number} lines {beginning:?}: {:?}", lines.get()),
+            || format!("{number} lines {what:?}: {:?}", lines.get()),
             || Ok((count() >= number).then_some(())),
         )?;
         Ok(())

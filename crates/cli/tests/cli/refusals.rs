@@ -24,7 +24,12 @@ pub(crate) fn usage() -> Result<()> {
         &["connect", "http://127.0.0.1/", "--timeout", "0"],
         &["trace", "http://127.0.0.1/", "--max-ttl", "0"],
         &["pmtu", "http://127.0.0.1/", "--cap", "100"],
+        &["pmtu", "http://127.0.0.1/", "--probes", "ttl=5"],
+        &["pmtu", "http://127.0.0.1/", "--probes", "dscp=EF,df=0"],
+        &["trace", "http://127.0.0.1/", "--probes", "ttl=5"],
         &["qos", "http://127.0.0.1/", "--marks", "AF99"],
+        &["qos", "http://127.0.0.1/", "--marks", "EF+ce"],
+        &["qos", "http://127.0.0.1/", "--marks", &["EF"; 33].join(",")],
     ] {
         let ended = Program::run(&host, args)?.with(2)?;
         ensure!(

@@ -13,10 +13,36 @@ use nix::unistd::Pid;
 use perpacket_lab::{Chain, Process, until};
 
 use crate::program::{DEADLINE, Server, perpacket, wait};
+use crate::screen::Screen;
 
 /// What xterm and all like it take to show another screen, and the first one again.
 const ENTERED: &str = "\x1b[?1049h";
 const LEFT: &str = "\x1b[?1049l";
+
+const ROWS: u16 = 24;
+const COLUMNS: u16 = 120;
+
+/// What the table tells.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    round: u32,
+    /// How often it was less than before.
+    restarts: u32,
+}
+
+impl Seen {
+    fn look(&mut self, screen: &Screen) {
+        let title = screen.row(0);
+        let round = title
+            .split_once("   round ")
+            .and_then(|(_, rest)| rest.split_once("   q ends"))
+            .and_then(|(round, _)| round.parse().ok());
+        if let Some(round) = round {
+            self.restarts += u32::from(round < self.round);
+            self.round = round;
+        }
+    }
+}
 
 /// A terminal with the program on it.
 struct Terminal {
@@ -24,6 +50,7 @@ struct Terminal {
     /// The side of the program, whose settings are looked at.
     slave: std::os::fd::OwnedFd,
     shown: Arc<Mutex<String>>,
+    seen: Arc<Mutex<Seen>>,
     before: Termios,
     process: Process,
     _server: Server,
@@ -33,8 +60,8 @@ impl Terminal {
     fn start(chain: &Chain, options: &[&str], no_color: bool) -> Result<Self> {
         let server = Server::start(&chain.right, chain.right_v4())?;
         let size = Winsize {
-            ws_row: 24,
-            ws_col: 120,
+            ws_row: ROWS,
+            ws_col: COLUMNS,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
@@ -55,11 +82,20 @@ impl Terminal {
         }
         let process = chain.left.spawn(&mut command)?;
         let shown = Arc::new(Mutex::new(String::new()));
-        let (mut screen, to) = (File::from(master.try_clone()?), Arc::clone(&shown));
+        let (mut written, to) = (File::from(master.try_clone()?), Arc::clone(&shown));
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let looking = Arc::clone(&seen);
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = screen.read(&mut buffer) {
+            let mut screen = Screen::new(ROWS.into(), COLUMNS.into());
+            while let Ok(length @ 1..) = written.read(&mut buffer) {
                 let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                for character in text.chars() {
+                    if screen.write(character) {
+                        let mut seen = looking.lock().unwrap_or_else(PoisonError::into_inner);
+                        seen.look(&screen);
+                    }
+                }
                 to.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .push_str(&text);
@@ -69,6 +105,7 @@ impl Terminal {
             keyboard: File::from(master),
             slave,
             shown,
+            seen,
             before,
             process,
             _server: server,
@@ -91,13 +128,19 @@ impl Terminal {
         Ok(())
     }
 
-    /// Waits until what is on the screen has changed some more.
-    fn shows_more(&self) -> Result<()> {
-        let before = self.shown().len();
+    fn seen(&self) -> Seen {
+        self.seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Waits until the table is so.
+    fn has_seen(&self, what: &str, is_so: impl Fn(&Seen) -> bool) -> Result<()> {
         until(
             DEADLINE,
-            || format!("more: {:?}", self.shown()),
-            || Ok((self.shown().len() > before + 500).then_some(())),
+            || format!("{what}: {:?}", self.seen()),
+            || Ok(is_so(&self.seen()).then_some(())),
         )?;
         Ok(())
     }
@@ -142,7 +185,8 @@ fn chain() -> Result<Chain> {
 
 pub(crate) fn live() -> Result<()> {
     let chain = chain()?;
-    let mut terminal = Terminal::start(&chain, &["--interval", "0.2", "--wait", "0.3"], false)?;
+    let options = ["--interval", "0.2", "--wait", "0.3", "-vvv"];
+    let mut terminal = Terminal::start(&chain, &options, false)?;
     terminal.shows(ENTERED)?;
     terminal.shows("10.0.2.2")?;
     terminal.shows("the server")?;
@@ -155,17 +199,35 @@ pub(crate) fn live() -> Result<()> {
     for words in ["10.0.1.2", "10.0.2.2", "the server", "the one path"] {
         ensure!(printed.contains(words), "{words}: {printed:?}");
     }
+    // What is logged meanwhile comes afterwards.
+    let (_, drawn) = shown.split_once(ENTERED).expect("it was entered");
+    let (drawn, _) = drawn.rsplit_once(LEFT).expect("it has left");
+    let logs = |text: &str| text.contains("TRACE") || text.contains("DEBUG");
+    ensure!(!logs(drawn), "{drawn:?}");
+    ensure!(logs(printed), "{printed:?}");
+    Ok(())
+}
+
+pub(crate) fn begins_anew() -> Result<()> {
+    let chain = chain()?;
+    let options = ["--interval", "0.2", "--wait", "0.3"];
+    let mut terminal = Terminal::start(&chain, &options, false)?;
+    terminal.has_seen("some rounds", |seen| seen.round >= 5)?;
+    let before = terminal.seen().restarts;
+    ensure!(before == 0, "{before}");
+    terminal.keyboard.write_all(b"r")?;
+    terminal.has_seen("an early round", |seen| seen.restarts == 1)?;
+    terminal.has_seen("the next", |seen| seen.round > 0)?;
+    terminal.keyboard.write_all(b"q")?;
+    terminal.ends_well()?;
     Ok(())
 }
 
 pub(crate) fn sigterm() -> Result<()> {
     let chain = chain()?;
-    let mut terminal = Terminal::start(&chain, &["--interval", "0.2", "--wait", "0.3"], true)?;
+    let terminal = Terminal::start(&chain, &["--interval", "0.2", "--wait", "0.3"], true)?;
     terminal.shows("the server")?;
     terminal.shows("…")?;
-    // It goes on after a new beginning.
-    terminal.keyboard.write_all(b"rn")?;
-    terminal.shows_more()?;
     kill(
         Pid::from_raw(terminal.process.id().cast_signed()),
         Signal::SIGTERM,

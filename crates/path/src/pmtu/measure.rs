@@ -46,7 +46,7 @@ impl PathMtu {
     }
 
     /// Starts it, on the current tokio runtime. It gives no result where the configuration makes no sense,
-    /// the session cannot be probed, or the peer does not answer.
+    /// the session cannot be probed, or the peer does not answer, or has not yet when it is stopped.
     pub fn start(self) -> Running<PathMtuEvent, PathMtuReport> {
         Running::start(|mut progress| async move {
             self.config.check()?;
@@ -55,7 +55,9 @@ impl PathMtu {
             let strays = self.prober.stray_icmp();
             let (overhead, smallest) = (self.prober.overhead(), self.prober.min_size());
             let mut plan = Plan::new(&self.config, overhead, smallest);
+            let mut probes = 0;
             while let Some(question) = plan.next() {
+                probes += 1;
                 let result = tokio::select! {
                     biased;
                     () = progress.stopped() => break,
@@ -67,7 +69,13 @@ impl PathMtu {
                     probes: nobody.probes,
                 })?);
             }
-            Ok(plan.report(self.prober.stray_icmp() - strays))
+            let report = plan.report(self.prober.stray_icmp() - strays);
+            if report.rtt.is_none() {
+                // Nothing is known to pass.
+                let peer = self.prober.remote();
+                return Err(MeasureError::NoAnswer { peer, probes });
+            }
+            Ok(report)
         })
     }
 }

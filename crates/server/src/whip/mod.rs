@@ -41,6 +41,10 @@ const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
 
 const SDP: &str = "application/sdp";
 
+/// A page of HTML with which a browser joins. Served beside the [`router`], it posts its offer to `/whip`, sends
+/// a picture and messages, and shows what comes back.
+pub const PAGE: &str = include_str!("page.html");
+
 /// The longest offer, in bytes. Those of browsers with every codec have some 10,000.
 const LONGEST_OFFER: usize = 1 << 16;
 
