@@ -70,10 +70,10 @@ impl Measured {
     ) -> Result<Outcome> {
         let mut interrupt = Interrupt::install()?;
         let client = Client::join(&common.join, &mut interrupt).await?;
-        // webrtc-rs keeps some answers to itself for as long as SCTP is not there.
+        // webrtc-rs locks its local description until SCTP is there.
         let prober = tokio::select! {
             prober = timeout(common.join.timeout, client.prober()) => {
-                prober.unwrap_or_else(|_| Err(anyhow!("it does not say between which addresses it is")))
+                prober.unwrap_or_else(|_| Err(anyhow!("the server does not set up the data channel that it has accepted; --media-only offers none")))
             }
             () = interrupt.asked() => Err(anyhow!("interrupted")),
         };

@@ -129,6 +129,9 @@ impl Prober {
     /// A prober for the pair of candidates that ICE has selected, with the credentials from the
     /// descriptions of the peer connection, which has to be the session's.
     ///
+    /// webrtc-rs 0.17 locks its local description from when DTLS is connected until SCTP is: with a peer that
+    /// accepts a data channel and never sets it up, this waits.
+    ///
     /// # Errors
     /// Why the session cannot be probed.
     pub async fn new(
