@@ -80,6 +80,9 @@ impl Browser {
 
         let capabilities: Capabilities =
             serde_json::from_value((kind.capabilities)(&browser, files.path(), camera))?;
+        // Built together with the program, the HTTP client of the driver has no cryptography by itself, and
+        // wants some where none is used. An error says that another test was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = node.runtime()?;
         let driver = runtime.block_on(async {
             let page = serve().await?;
