@@ -1,7 +1,7 @@
 //! A session over a simulated network with a narrow place, and what is measured of it.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use perpacket_lab::{Direction, Packet, Sniffer, Wan, Willing};
@@ -141,17 +141,27 @@ impl Scene {
         next.context("the watch has ended")
     }
 
-    /// The sizes of the large STUN requests that have left the host so far, in order.
-    pub(crate) fn probes_on_the_wire(&mut self) -> Vec<usize> {
+    /// The sizes of the large STUN requests that have left the host, in order: once it is enough, because the
+    /// sniffer may be a little behind. Where it never is, whoever looks at them says what is missing.
+    pub(crate) fn probes_on_the_wire(&mut self, enough: impl Fn(&[usize]) -> bool) -> Vec<usize> {
         let near = self.near;
-        let is_probe = |packet: &&Packet| {
-            packet.direction == Direction::Outgoing
-                && packet.source.ip() == near
-                && packet.ip_total_len > LARGE
-                && packet.payload.first_chunk() == Some(&[0, 1])
+        let sizes = |packets: &[Packet]| -> Vec<usize> {
+            let probes = packets.iter().filter(|packet| is_probe(packet, near));
+            probes.map(|packet| packet.ip_total_len).collect()
         };
-        let probes = self.wire.packets().iter().filter(is_probe);
-        probes.map(|packet| packet.ip_total_len).collect()
+        let _ = self
+            .wire
+            .wait_for(DEADLINE, |packets| enough(&sizes(packets)));
+        sizes(self.wire.packets())
+    }
+
+    /// How many of them have left since then, as far as the sniffer has come.
+    pub(crate) fn probes_since(&mut self, then: SystemTime) -> usize {
+        let near = self.near;
+        let packets = self.wire.packets().iter();
+        packets
+            .filter(|packet| is_probe(packet, near) && packet.at > then)
+            .count()
     }
 
     /// The data channel has lost nothing and goes on.
@@ -160,6 +170,14 @@ impl Scene {
         self.numbers
             .all_arrive(&self.measured.left, &mut self.measured.right)
     }
+}
+
+/// Whether it is a large STUN request from there.
+fn is_probe(packet: &Packet, near: IpAddr) -> bool {
+    packet.direction == Direction::Outgoing
+        && packet.source.ip() == near
+        && packet.ip_total_len > LARGE
+        && packet.payload.first_chunk() == Some(&[0, 1])
 }
 
 /// The sizes of the probes that were sent, in order, without those that this host refused.

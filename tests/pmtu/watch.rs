@@ -173,12 +173,9 @@ pub(crate) fn the_round_trip_rises() -> Result<()> {
         link.delay_back_us = Some(link.delay_us);
         link.delay_us = 300_000;
     })?;
-    let sent = scene.probes_on_the_wire().len();
-    perpacket_lab::until(
-        DEADLINE,
-        || "checks".to_owned(),
-        || Ok((scene.probes_on_the_wire().len() >= sent + SOME).then_some(())),
-    )?;
+    let sent = scene.probes_on_the_wire(|_| true).len();
+    let more = scene.probes_on_the_wire(|wire| wire.len() >= sent + SOME);
+    ensure!(more.len() >= sent + SOME, "{} checks", more.len() - sent);
     scene.narrow(1400, Willing::Silent)?;
     let hole = scene.next_change(&mut watch)?;
     ensure!(hole == PathMtuChange::BlackHole { mtu: 1500 }, "{hole:?}");
