@@ -24,18 +24,24 @@ const VERY_EXACT: Duration = Duration::from_micros(100);
 /// What the first picture may take beyond two round trips to the peer.
 const PICTURE: Duration = Duration::from_millis(50);
 
-/// How often it is tried to have a picture in time: another program can have both processors for longer.
+/// How often it is tried to have a picture, or exact times: another program can have both processors for longer, or
+/// one just between two stamps.
 const ATTEMPTS: usize = 10;
 
 /// Every hop is the right one, as far away as it is, and known soon.
 pub(crate) fn ten(way: Way, family: Family) -> Result<()> {
     let _alone = alone();
     let mut scene = Scene::load("ten_hops", way, family)?;
-    let since = SystemTime::now();
-    let (_, report) = scene.trace(rounds(ROUNDS))?;
-    all_right(&scene, &report)?;
-    as_far_as_they_are(&mut scene, &report, since)?;
-    in_time(&scene, &report)
+    for attempt in 1..=ATTEMPTS {
+        let since = SystemTime::now();
+        let (_, report) = scene.trace(rounds(ROUNDS))?;
+        all_right(&scene, &report)?;
+        match as_far_as_they_are(&mut scene, &report, since) {
+            Ok(()) => return in_time(&scene, &report),
+            Err(error) => eprintln!("attempt {attempt}: {error:#}"),
+        }
+    }
+    bail!("the times were never those on the wire");
 }
 
 /// Who is where, and what came back.
