@@ -1,6 +1,6 @@
 //! Capturing packets on an interface.
 
-use std::io::{PipeReader, PipeWriter, pipe};
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -17,6 +17,9 @@ use crate::socket::{Buffer, CaptureSockets, Frame, PacketSocket};
 /// How many packets are read before those who wait hear of them.
 const BATCH: usize = 256;
 
+/// How long the thread may take to catch up with the wire.
+const CATCH_UP: Duration = Duration::from_secs(10);
+
 /// Captures every IP packet on one interface, from the moment it was made, on a thread of its own.
 ///
 /// A packet is there to be read as soon as it has passed the interface, so a datagram whose send has
@@ -28,8 +31,10 @@ pub struct Sniffer {
     /// How many of `packets` [`next`](Self::next) has handed out.
     handed_out: usize,
     malformed: usize,
-    /// Closed to end the thread.
-    stop: Option<PipeWriter>,
+    /// A byte asks the thread to catch up with the wire; closed, to end.
+    orders: Option<PipeWriter>,
+    /// How many bytes have been written there.
+    asked: u64,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -57,6 +62,8 @@ struct State {
     frames: Vec<Frame>,
     dropped: u64,
     failed: Option<Errno>,
+    /// How many bytes of the orders have been heeded.
+    caught_up: u64,
 }
 
 impl Sniffer {
@@ -87,12 +94,12 @@ impl Sniffer {
 
     fn start(sockets: CaptureSockets) -> Result<Self> {
         let shared = Arc::new(Shared::default());
-        let (stopped, stop) = pipe().map_err(|e| Error::system("pipe", e))?;
+        let (reader, orders) = pipe().map_err(|e| Error::system("pipe", e))?;
         let thread = thread::Builder::new()
             .name("sniffer".to_owned())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || shared.capture(&sockets, &stopped)
+                move || shared.capture(&sockets, reader)
             })
             .map_err(|e| Error::system("sniffer thread", e))?;
         Ok(Self {
@@ -100,13 +107,37 @@ impl Sniffer {
             packets: Vec::new(),
             handed_out: 0,
             malformed: 0,
-            stop: Some(stop),
+            orders: Some(orders),
+            asked: 0,
             thread: Some(thread),
         })
     }
 
-    /// The packets so far.
+    /// The packets so far: everything that has passed the interface before this is called.
     pub fn packets(&mut self) -> &[Packet] {
+        self.catch_up();
+        self.read_so_far()
+    }
+
+    /// Waits until the thread has read what there is. One that has failed has no more to read.
+    fn catch_up(&mut self) {
+        let Some(orders) = &mut self.orders else {
+            return;
+        };
+        if orders.write_all(&[0]).is_ok() {
+            self.asked += 1;
+            let state = self.shared.lock();
+            // A thread that takes too long is as one that is behind.
+            let _ = self
+                .shared
+                .changed
+                .wait_timeout_while(state, CATCH_UP, |state| {
+                    state.caught_up < self.asked && state.failed.is_none()
+                });
+        }
+    }
+
+    fn read_so_far(&mut self) -> &[Packet] {
         let frames = std::mem::take(&mut self.shared.lock().frames);
         self.take_apart(frames);
         &self.packets
@@ -123,7 +154,7 @@ impl Sniffer {
         mut condition: impl FnMut(&[Packet]) -> bool,
     ) -> Result<&[Packet]> {
         let deadline = Instant::now() + within;
-        while !condition(self.packets()) {
+        while !condition(self.read_so_far()) {
             if !self.wait_for_more(deadline)? {
                 return Err(Error::TimedOut {
                     what: "what the sniffer waits for".to_owned(),
@@ -238,7 +269,7 @@ impl Sniffer {
     }
 
     fn end_thread(&mut self) {
-        self.stop.take();
+        self.orders.take();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been printed; what it captured is still good.
             let _ = thread.join();
@@ -257,22 +288,29 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads until `stopped` is closed, and then what is left.
-    fn capture(&self, sockets: &[PacketSocket], stopped: &PipeReader) {
+    /// Reads until the orders are closed, and then what is left.
+    fn capture(&self, sockets: &[PacketSocket], mut orders: PipeReader) {
         let mut buffer = Buffer::new();
-        loop {
-            let ready = match wait(sockets, stopped) {
-                Ok(ready) => ready,
+        let mut goes_on = true;
+        while goes_on {
+            let has_orders = match wait(sockets, &orders) {
+                Ok(has_orders) => has_orders,
                 Err(e) => return self.fail(e),
             };
-            if ready.is_empty() {
-                return;
+            // Orders first: what they are about has passed already.
+            let mut heeded = 0;
+            if has_orders {
+                let read = orders.read(&mut [0; 16]).unwrap_or(0);
+                goes_on = read > 0;
+                heeded = read as u64;
             }
-            for socket in ready {
+            for socket in sockets {
                 if let Err(e) = self.drain(socket, &mut buffer) {
                     return self.fail(e);
                 }
             }
+            self.lock().caught_up += heeded;
+            self.changed.notify_all();
         }
     }
 
@@ -301,16 +339,12 @@ impl Shared {
     }
 }
 
-/// Waits for packets and returns the sockets that have some; none when there are none and `stopped` is
-/// closed.
-fn wait<'a>(
-    sockets: &'a [PacketSocket],
-    stopped: &PipeReader,
-) -> nix::Result<Vec<&'a PacketSocket>> {
+/// Waits for packets or orders. Whether there are orders, or nobody to give any.
+fn wait(sockets: &[PacketSocket], orders: &PipeReader) -> nix::Result<bool> {
     let mut fds: Vec<_> = sockets
         .iter()
         .map(AsFd::as_fd)
-        .chain([stopped.as_fd()])
+        .chain([orders.as_fd()])
         .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
         .collect();
     while let Err(e) = poll(&mut fds, PollTimeout::NONE) {
@@ -318,10 +352,5 @@ fn wait<'a>(
             return Err(e);
         }
     }
-    Ok(sockets
-        .iter()
-        .zip(&fds)
-        .filter(|(_, fd)| fd.any().unwrap_or(true))
-        .map(|(socket, _)| socket)
-        .collect())
+    Ok(fds.last().and_then(PollFd::any).unwrap_or(true))
 }
