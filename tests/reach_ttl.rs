@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use perpacket_lab::{Hop, Sniffer, Test, Wan, Willing};
 use perpacket_path::{ReachTtl, ReachTtlConfig, ReachTtlEvent, ReachTtlReport, Running};
-use perpacket_webrtc::Prober;
 
 use support::connection::{self, DEADLINE};
 use support::hosts::Family;
@@ -199,18 +198,7 @@ fn ice_restart() -> Result<()> {
     ensure!(report.reach.map(|reach| reach.ttl) == Some(5), "{report:?}");
 
     // Nor does it take one that comes later for the end of the session.
-    let before = scene.measured.prober.remote();
-    support::peer::negotiate(left, right, true)?;
-    perpacket_lab::until(
-        DEADLINE,
-        || "a new pair".to_owned(),
-        || {
-            let prober = Prober::new(&scene.measured.session, &left.connection);
-            let prober = left.block_on(prober).ok();
-            Ok(prober.filter(|prober| prober.remote() != before))
-        },
-    )?;
-    ensure!(scene.measured.prober.remote() == before);
+    scene.measured.restart_ice()?;
     let report = scene.run(&ReachTtlConfig::default())?;
     ensure!(report.reach.map(|reach| reach.ttl) == Some(5), "{report:?}");
     Ok(())

@@ -5,10 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use perpacket_lab::Willing;
 use perpacket_path::{PathMtuChange, PathMtuConfig, PathMtuWatchConfig};
-use perpacket_webrtc::Prober;
 
 use super::scene::{NARROW, NEAR, Scene};
-use crate::support::connection::DEADLINE;
 use crate::support::hosts::Family;
 use crate::support::peer::negotiate;
 
@@ -209,26 +207,10 @@ pub(crate) fn checks_that_never_come() -> Result<()> {
 /// What the prober knew is history when a measurement begins.
 pub(crate) fn after_an_ice_restart() -> Result<()> {
     let scene = Scene::new(Family::V4, 1500, NEAR)?;
-    let measured = &scene.measured;
-    let restart = || {
-        let before = measured.prober.remote();
-        negotiate(&measured.left, &measured.right, true)?;
-        perpacket_lab::until(
-            DEADLINE,
-            || "a new pair".to_owned(),
-            || {
-                let prober = Prober::new(&measured.session, &measured.left.connection);
-                let prober = measured.left.block_on(prober).ok();
-                Ok(prober.filter(|prober| prober.remote() != before))
-            },
-        )?;
-        ensure!(measured.prober.remote() == before);
-        Ok(())
-    };
-    restart()?;
+    scene.measured.restart_ice()?;
     let report = scene.measure(PathMtuConfig::default())?;
     ensure!(report.mtu == 1500, "{report:#?}");
-    restart()?;
+    scene.measured.restart_ice()?;
     let mut watch = scene.watch(PathMtuWatchConfig::default());
     let first = scene.next_change(&mut watch)?;
     ensure!(first == PathMtuChange::Watching { mtu: 1500 }, "{first:?}");

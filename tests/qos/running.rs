@@ -5,42 +5,17 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use perpacket_lab::{Direction, Sniffer, Wan};
 use perpacket_path::{MarkReport, Observe, QosConfig, QosEvent, Visibility};
-use perpacket_webrtc::{Probe, ProbeResult, Prober};
 
 use crate::qos::filters::filter;
 use crate::qos::scene::Scene;
 use crate::support::connection::DEADLINE;
 use crate::support::hosts::Family;
-use crate::support::measured::{Measured, Way};
-use crate::support::peer::negotiate;
+use crate::support::measured::Way;
 
 /// The test finds the session where it is now.
 pub(crate) fn after_an_ice_restart() -> Result<()> {
     let scene = Scene::new("four_hops", Way::Net, Family::V4)?;
-    let Measured {
-        left,
-        right,
-        session,
-        ..
-    } = &scene.measured;
-    negotiate(left, right, true)?;
-    left.block_on(async {
-        let answered = async {
-            // The measurement's own prober must not hear of it.
-            loop {
-                let probe = Probe::new().with_timeout(Duration::from_millis(200));
-                if let Ok(prober) = Prober::new(session, &left.connection).await
-                    && let Ok(outcome) = prober.probe(probe).await
-                    && let ProbeResult::Answered(answer) = outcome.result
-                    && answer.error_code.is_none()
-                {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(DEADLINE, answered).await
-    })?;
+    scene.measured.restart_ice()?;
     let report = scene.run(crate::config(5))?;
     let answered = |mark: &MarkReport| mark.rtt.received > 0;
     ensure!(report.marks.iter().all(answered), "{report:#?}");

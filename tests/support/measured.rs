@@ -3,11 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use perpacket_lab::{Node, NodeRuntime};
 use perpacket_webrtc::{AddressFamily, CustomMux, CustomNet, Prober, Session};
 
-use super::peer::{Peer, connect};
+use super::connection::DEADLINE;
+use super::peer::{Peer, connect, negotiate};
 
 /// How a peer connection gets its sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,23 @@ impl Measured {
             prober: Arc::new(prober),
             _muxes: muxes,
         })
+    }
+
+    /// Restarts ICE, and waits until the session has another pair. Its prober does not hear of it.
+    pub(crate) fn restart_ice(&self) -> Result<()> {
+        let before = self.prober.remote();
+        negotiate(&self.left, &self.right, true)?;
+        perpacket_lab::until(
+            DEADLINE,
+            || "a new pair".to_owned(),
+            || {
+                let prober = Prober::new(&self.session, &self.left.connection);
+                let prober = self.left.block_on(prober).ok();
+                Ok(prober.filter(|prober| prober.remote() != before))
+            },
+        )?;
+        ensure!(self.prober.remote() == before);
+        Ok(())
     }
 }
 

@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use perpacket_path::{TraceConfig, TraceEvent};
-use perpacket_webrtc::Prober;
 
 use super::scene::{Scene, shared};
 use super::watch::{Watch, endless, peer_at};
-use crate::support::connection::DEADLINE;
 use crate::support::hosts::Family;
 use crate::support::measured::Way;
 use crate::support::peer::negotiate;
@@ -46,17 +44,7 @@ pub(crate) fn after_an_ice_restart() -> Result<()> {
     let scene = Scene::load("four_hops", Way::Net, Family::V4)?;
     let measured = &scene.measured;
     let before = measured.prober.remote();
-    negotiate(&measured.left, &measured.right, true)?;
-    perpacket_lab::until(
-        DEADLINE,
-        || "a new pair".to_owned(),
-        || {
-            let prober = Prober::new(&measured.session, &measured.left.connection);
-            let prober = measured.left.block_on(prober).ok();
-            Ok(prober.filter(|prober| prober.remote() != before))
-        },
-    )?;
-    ensure!(measured.prober.remote() == before);
+    measured.restart_ice()?;
     let (_, report) = scene.trace(TraceConfig::default())?;
     ensure!(report.remote != before && report.remote == measured.prober.remote());
     ensure!(report.peer_ttl == Some(5) && report.interrupted.is_none());

@@ -13,7 +13,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub(crate) use follow::{Follow, may_pass};
+pub(crate) use follow::{CONSENT, Follow, may_pass};
 
 /// The longest time between two looks: much longer cannot be added to the time of day.
 pub(crate) const LONGEST: Duration = Duration::from_hours(365 * 24);

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::{
     MeasureError, Running,
-    running::{Follow, LONGEST, Progress, may_pass},
+    running::{CONSENT, Follow, LONGEST, Progress, may_pass},
     statistics,
 };
 
@@ -23,10 +23,6 @@ pub(crate) use search::search;
 
 /// As far as `traceroute` looks.
 const DEFAULT_MAX_TTL: u8 = 30;
-
-/// How long there may be nothing to probe before a watch takes the session for ended: by then the peer's consent
-/// to be sent anything has expired (RFC 7675 §5.1).
-const CONSENT: Duration = Duration::from_secs(30);
 
 /// How to look for the smallest TTL that reaches the peer.
 #[derive(Clone, Debug, PartialEq)]

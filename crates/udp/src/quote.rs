@@ -263,6 +263,22 @@ mod tests {
         assert_eq!(quote.payload, [1, 2, 3, 4], "no padding");
     }
 
+    /// What was unused before RFC 4884 may hold anything: neither a small number nor one too large cuts the
+    /// quotation.
+    #[test]
+    fn a_length_that_cannot_be_is_passed_over() {
+        for length in [1, 7, 8, 31, 255] {
+            let mut packet = header_v4(1, 60, 0, [10, 0, 0, 254]);
+            packet.extend([11, 0, 0, 0, 0, length, 0, 0]);
+            packet.extend(header_v4(UDP, 1, 0, [10, 0, 0, 1]));
+            packet.extend(QUOTED_UDP);
+            packet.resize(packet.len() + 120, 0);
+            let error = QuotedError::parse_v4(&packet, SystemTime::UNIX_EPOCH).expect("an error");
+            assert_eq!(error.quote.payload, [1, 2, 3, 4], "{length}");
+            assert!(error.extensions.is_empty(), "{length}");
+        }
+    }
+
     #[test]
     fn too_big_v6_behind_a_fragment_header() {
         let mut quoted = vec![0x6b, 0x80, 0, 0, 0, 20, 44, 7];

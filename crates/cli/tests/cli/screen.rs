@@ -18,8 +18,8 @@ impl Screen {
         }
     }
 
-    pub(crate) fn row(&self, number: usize) -> String {
-        self.rows[number].iter().collect()
+    pub(crate) fn rows(&self) -> impl Iterator<Item = String> {
+        self.rows.iter().map(|row| row.iter().collect())
     }
 
     /// Returns whether a picture is complete: the cursor is hidden then.

@@ -25,6 +25,8 @@ const COLUMNS: u16 = 120;
 /// What the table tells.
 #[derive(Clone, Debug, Default)]
 struct Seen {
+    /// The last complete picture.
+    picture: Vec<String>,
     round: u32,
     /// How often it was less than before.
     restarts: u32,
@@ -32,8 +34,8 @@ struct Seen {
 
 impl Seen {
     fn look(&mut self, screen: &Screen) {
-        let title = screen.row(0);
-        let round = title
+        self.picture = screen.rows().collect();
+        let round = self.picture[0]
             .split_once("   round ")
             .and_then(|(_, rest)| rest.split_once("   q ends"))
             .and_then(|(round, _)| round.parse().ok());
@@ -88,8 +90,14 @@ impl Terminal {
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             let mut screen = Screen::new(ROWS.into(), COLUMNS.into());
+            let mut bytes = Vec::new();
             while let Ok(length @ 1..) = written.read(&mut buffer) {
-                let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+                bytes.extend_from_slice(&buffer[..length]);
+                // The rest is the beginning of a character.
+                let whole = str::from_utf8(&bytes).map_or_else(|e| e.valid_up_to(), str::len);
+                let rest = bytes.split_off(whole);
+                let text = String::from_utf8(std::mem::replace(&mut bytes, rest))
+                    .expect("it has been looked at");
                 for character in text.chars() {
                     if screen.write(character) {
                         let mut seen = looking.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,6 +134,13 @@ impl Terminal {
             || Ok(self.shown().contains(what).then_some(())),
         )?;
         Ok(())
+    }
+
+    /// Waits until a row of the picture has this.
+    fn pictures(&self, what: &str) -> Result<()> {
+        self.has_seen(what, |seen| {
+            seen.picture.iter().any(|row| row.contains(what))
+        })
     }
 
     fn seen(&self) -> Seen {
@@ -188,8 +203,8 @@ pub(crate) fn live() -> Result<()> {
     let options = ["--interval", "0.2", "--wait", "0.3", "-vvv"];
     let mut terminal = Terminal::start(&chain, &options, false)?;
     terminal.shows(ENTERED)?;
-    terminal.shows("10.0.2.2")?;
-    terminal.shows("the server")?;
+    terminal.pictures("10.0.2.2")?;
+    terminal.pictures("the server")?;
     ensure!(terminal.is_raw()?);
     // Grey, for the silent router: the 8th of the bright colours.
     terminal.shows("38;5;8;")?;
@@ -226,8 +241,8 @@ pub(crate) fn begins_anew() -> Result<()> {
 pub(crate) fn sigterm() -> Result<()> {
     let chain = chain()?;
     let terminal = Terminal::start(&chain, &["--interval", "0.2", "--wait", "0.3"], true)?;
-    terminal.shows("the server")?;
-    terminal.shows("…")?;
+    terminal.pictures("the server")?;
+    terminal.pictures("…")?;
     kill(
         Pid::from_raw(terminal.process.id().cast_signed()),
         Signal::SIGTERM,

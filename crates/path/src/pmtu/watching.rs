@@ -16,17 +16,13 @@ use super::{
 };
 use crate::{
     MeasureError,
-    running::{Follow, LONGEST, may_pass},
+    running::{CONSENT, Follow, LONGEST, may_pass},
 };
 
 /// How many more of the same size are sent once one is lost, with small ones, and how far apart.
 const LARGE: u32 = 4;
 const SMALL: u32 = 2;
 const APART: Duration = Duration::from_millis(20);
-
-/// How long ICE may look for a pair before the session is taken for ended: by then the peer's consent to be
-/// sent anything has expired (RFC 7675 §5.1).
-const CONSENT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {

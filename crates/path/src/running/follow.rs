@@ -3,6 +3,10 @@ use std::time::Duration;
 use perpacket_webrtc::{ProbeError, Prober};
 use tokio::time::Instant;
 
+/// How long there may be nothing to probe before a watch takes the session for ended: by then the peer's consent
+/// to be sent anything has expired (RFC 7675 §5.1).
+pub(crate) const CONSENT: Duration = Duration::from_secs(30);
+
 /// Keeps up with a session whose addresses change, as they do when ICE restarts: for a while there are none.
 #[derive(Debug)]
 pub(crate) struct Follow {

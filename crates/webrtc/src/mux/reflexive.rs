@@ -83,7 +83,10 @@ pub(super) async fn keep(shared: Arc<Shared>, socket: usize, server: SocketAddr)
     let mut closed = shared.closed.subscribe();
     let kept = async {
         loop {
-            if let Err(error) = shared.find(socket, server).await {
+            if let Err(error) = shared.find(socket, server).await
+                // Which is why there is no answer any more.
+                && !*shared.closed.borrow()
+            {
                 tracing::warn!(%error, "no server-reflexive address");
             }
             tokio::time::sleep(KEEPALIVE).await;
