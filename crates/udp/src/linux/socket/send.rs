@@ -1,0 +1,316 @@
+//! How a datagram goes out: by which descriptor, past the errors of others, and without what the kernel refuses.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::AsFd,
+    ptr,
+    sync::{PoisonError, atomic::Ordering},
+};
+
+use socket2::{SockAddr, Socket as Descriptor};
+use tokio::{io::Interest, task::consume_budget};
+
+use super::{
+    super::{
+        control::{Context, Family},
+        refused::{Field, degrade, is_refusal},
+        sent::report_sent_times,
+        sys::{probe_message, register, send_message},
+        twins::set_df_mode,
+    },
+    Socket,
+};
+use crate::{DfMode, MessageOptions, Tos, Transmit};
+
+/// How often a send is tried that fails with what may be the error of somebody else's datagram.
+const PENDING_ERRORS: usize = 4;
+
+/// Who sends a datagram.
+#[derive(Clone, Copy)]
+enum Carrier<'a> {
+    Main,
+    Twin(&'a Descriptor),
+    Locked(DfMode),
+}
+
+impl Socket {
+    pub(crate) async fn send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+        loop {
+            consume_budget().await;
+            let carrier = self.carrier(transmit)?;
+            match self.send_by(carrier, transmit) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.writable(carrier).await?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+        self.send_by(self.carrier(transmit)?, transmit)
+    }
+
+    /// Which descriptor's DF mode fits the datagram. Where a twin cannot be made, main's mode is
+    /// switched under a lock from then on.
+    #[inline]
+    fn carrier(&self, transmit: &Transmit<'_>) -> io::Result<Carrier<'_>> {
+        let family = Family::of(transmit.destination);
+        let mode = match (family, transmit.options.df_bit) {
+            (_, Some(true)) if transmit.probe.is_some() => Some(DfMode::Probe),
+            // IPv6 has a control message for it.
+            (Family::V6, _) | (_, None) => None,
+            (Family::V4, Some(true)) => Some(self.df_on),
+            (Family::V4, Some(false)) => Some(self.df_off),
+        };
+        if self.locked.load(Ordering::Relaxed) {
+            return Ok(Carrier::Locked(mode.unwrap_or_else(|| self.df_mode())));
+        }
+        // A twin on the IPv6 wildcard address sends from ::1, unless the message says otherwise.
+        let unpinned = self.local.ip().is_unspecified()
+            && family == Family::V6
+            && transmit.options.source.is_none();
+        let mode = match mode {
+            Some(mode) if family == Family::V4 || !unpinned => mode,
+            None if self.errors.on() && !unpinned => self.df_mode(),
+            _ => return Ok(Carrier::Main),
+        };
+        match self.twins.get(mode, self.main(), self.local) {
+            Ok(twin) => Ok(Carrier::Twin(twin)),
+            // The own address has gone, for a while maybe: no socket can send from it now.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(error),
+            Err(error) => {
+                self.locked.store(true, Ordering::SeqCst);
+                tracing::warn!(%error, local = %self.local, "no further socket for the DF bit: it is switched under a lock");
+                Ok(Carrier::Locked(mode))
+            }
+        }
+    }
+
+    fn send_by(&self, carrier: Carrier<'_>, transmit: &Transmit<'_>) -> io::Result<usize> {
+        match carrier {
+            Carrier::Main => self.send_past_pending_errors(self.main(), transmit),
+            Carrier::Twin(twin) => self.send_past_pending_errors(twin, transmit),
+            Carrier::Locked(mode) => {
+                let mut now = self.mode_now.lock().unwrap_or_else(PoisonError::into_inner);
+                if *now != mode {
+                    set_df_mode(self.main().as_fd(), self.local, mode)?;
+                    *now = mode;
+                }
+                self.send_past_pending_errors(self.main(), transmit)
+            }
+        }
+    }
+
+    /// A send may fail with the error of an earlier datagram, which may have gone to another peer:
+    /// on main while ICMP errors are on, and on a twin if somebody answers for port 1 of this host.
+    /// With the errors read, what fails again is this datagram's own.
+    fn send_past_pending_errors(
+        &self,
+        socket: &Descriptor,
+        transmit: &Transmit<'_>,
+    ) -> io::Result<usize> {
+        let is_main = ptr::eq(socket, self.main());
+        let unpin_source = !is_main && self.local.ip().is_unspecified();
+        let mut tries = 0;
+        loop {
+            let result = self.send_on(socket, transmit, unpin_source);
+            if !result.as_ref().is_err_and(is_pending) || (is_main && !self.errors.on()) {
+                return result;
+            }
+            tries += 1;
+            let last = tries == PENDING_ERRORS;
+            if self.errors.on() && (is_main || last) {
+                self.errors.drain(socket, Some(transmit.destination));
+            } else if let Some(mtu) = self.errors.discard(socket)
+                && transmit.probe.is_some()
+            {
+                self.errors.note_refused_mtu(mtu);
+            }
+            if last {
+                return result;
+            }
+        }
+    }
+
+    #[inline]
+    fn send_on(
+        &self,
+        socket: &Descriptor,
+        transmit: &Transmit<'_>,
+        unpin_source: bool,
+    ) -> io::Result<usize> {
+        let mut context = Context {
+            family: Family::of(transmit.destination),
+            socket_tos: Tos::from_byte(self.default_tos.load(Ordering::Relaxed)),
+            without: self.refused.bits(),
+            unpin_source,
+        };
+        if transmit.probe.is_some() && context.without & Field::Timestamp.bit() == 0 {
+            // Without it the kernel refuses the number of the timestamp.
+            let _ = report_sent_times(socket.as_fd());
+        }
+        let destination = SockAddr::from(self.in_own_family(transmit.destination));
+        let mut attempt = |without| {
+            context.without = without;
+            let control = context.encode(transmit);
+            send_message(
+                socket.as_fd(),
+                transmit.contents,
+                &destination,
+                control.as_bytes(),
+            )
+        };
+        match attempt(self.refused.bits()) {
+            Err(error) if is_refusal(&error) => self.send_without(error, transmit, attempt),
+            result => result,
+        }
+    }
+
+    /// The kernel may have refused one of the control messages. Finds out which, by sending the
+    /// datagram without it; a datagram that cannot go at all keeps its error.
+    #[cold]
+    fn send_without(
+        &self,
+        error: io::Error,
+        transmit: &Transmit<'_>,
+        attempt: impl FnMut(u8) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let context = Context {
+            family: Family::of(transmit.destination),
+            socket_tos: Tos::default(),
+            without: self.refused.bits(),
+            unpin_source: false,
+        };
+        degrade(
+            error,
+            &self.refused,
+            context.present(transmit),
+            attempt,
+            |field| self.refuses(field, transmit),
+        )
+    }
+
+    /// Whether the kernel refuses a datagram for the control message of this field alone. It says the
+    /// same of an IPv6 source that is not there.
+    fn refuses(&self, field: Field, transmit: &Transmit<'_>) -> bool {
+        let context = Context {
+            family: Family::of(transmit.destination),
+            socket_tos: Tos::from_byte(self.default_tos.load(Ordering::Relaxed)),
+            without: !field.bit(),
+            unpin_source: false,
+        };
+        let options = MessageOptions {
+            source: None,
+            ..transmit.options
+        };
+        if field == Field::Timestamp {
+            // Main may never have sent a probe.
+            let _ = report_sent_times(self.main().as_fd());
+        }
+        let mut probe = Transmit::new(&[], transmit.destination).with_options(options);
+        probe.probe = transmit.probe;
+        let destination = SockAddr::from(self.in_own_family(transmit.destination));
+        let control = context.encode(&probe);
+        probe_message(self.main().as_fd(), &destination, control.as_bytes())
+            .is_err_and(|error| is_refusal(&error))
+    }
+
+    /// On an IPv6 socket an IPv4 destination is written in v4-mapped form, and the other way round.
+    #[inline]
+    fn in_own_family(&self, destination: SocketAddr) -> SocketAddr {
+        match destination {
+            SocketAddr::V4(v4) if self.local.is_ipv6() => {
+                (v4.ip().to_ipv6_mapped(), v4.port()).into()
+            }
+            SocketAddr::V6(_) if self.local.is_ipv4() => {
+                (destination.ip().to_canonical(), destination.port()).into()
+            }
+            _ => destination,
+        }
+    }
+
+    /// Waits until the carrier may have room.
+    ///
+    /// Tokio takes an error on a descriptor for the end of writing and never waits on it again, so
+    /// each wait is a registration of its own, on a duplicate, and with no error left.
+    async fn writable(&self, carrier: Carrier<'_>) -> io::Result<()> {
+        let descriptor = match carrier {
+            Carrier::Twin(twin) => {
+                self.errors.discard(twin);
+                twin
+            }
+            Carrier::Main | Carrier::Locked(_) => {
+                if self.errors.on() {
+                    self.errors.drain(self.main(), None);
+                }
+                self.main()
+            }
+        };
+        let waiting = register(descriptor.try_clone()?, Interest::WRITABLE)?;
+        let _ready = waiting.writable().await?;
+        Ok(())
+    }
+}
+
+/// What an ICMP error leaves on a socket for the next call, whoever makes it.
+pub(super) fn is_pending(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(
+            libc::ECONNREFUSED
+                | libc::EHOSTUNREACH
+                | libc::ENETUNREACH
+                | libc::EHOSTDOWN
+                | libc::ENONET
+                | libc::ENOPROTOOPT
+                | libc::EOPNOTSUPP
+                | libc::EPROTO
+                | libc::EACCES
+                | libc::EMSGSIZE
+        )
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use crate::socket::Config;
+
+    #[tokio::test]
+    async fn what_the_kernel_refuses_is_found_without_a_datagram() {
+        for local in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+            let socket = Socket::bind(&Config {
+                address: local.parse().expect("an address"),
+                only_v6: false,
+                timestamps: false,
+                df_on: DfMode::Probe,
+                df_off: DfMode::Omit,
+                recv_buffer: None,
+                send_buffer: None,
+            })
+            .expect("bound");
+            let mut to = socket.local_addr();
+            to.set_ip(if to.is_ipv4() {
+                Ipv4Addr::LOCALHOST.into()
+            } else {
+                Ipv6Addr::LOCALHOST.into()
+            });
+            let good = MessageOptions::NONE.with_ttl(9).with_tos(8);
+            let transmit = Transmit::new(b"x", to).with_options(good);
+            assert!(!socket.refuses(Field::Ttl, &transmit), "{local}");
+            assert!(!socket.refuses(Field::Tos, &transmit), "{local}");
+            let error = socket.try_recv(&mut [0; 9]).expect_err("nothing was sent");
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            if to.is_ipv4() {
+                // Out of the kernel's range, so it stands for a message that it does not know.
+                let bad = Transmit::new(b"x", to).with_options(good.with_ttl(0));
+                assert!(socket.refuses(Field::Ttl, &bad), "{local}");
+                assert!(!socket.refuses(Field::Tos, &bad), "{local}");
+            }
+        }
+    }
+}
