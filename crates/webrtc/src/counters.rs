@@ -8,7 +8,7 @@ use std::{
 
 use perpacket_udp::{Ecn, IcmpErrorKind, RecvMeta, Tos};
 
-use crate::{PacketClass, policy::key};
+use crate::{PacketClass, SentHeader, policy::key};
 
 /// How many peers of one socket are counted apart; what more there are, are counted together.
 const PEERS: usize = 256;
@@ -152,6 +152,9 @@ pub struct ClassCounters {
     /// Those of them that are larger than the path carries, and so went out with DF 0; see
     /// [`Session::set_path_mtu`](crate::Session::set_path_mtu).
     pub oversize: u64,
+    /// The header of the datagram that the kernel took last, probes aside; where peers or classes are added up, that
+    /// of one of them.
+    pub sent_header: SentHeader,
     /// Datagrams that came in.
     pub received: u64,
     /// Their payload in bytes.
@@ -179,6 +182,9 @@ impl ClassCounters {
         self.sent += other.sent;
         self.sent_bytes += other.sent_bytes;
         self.oversize += other.oversize;
+        if other.sent_header != SentHeader::default() {
+            self.sent_header = other.sent_header;
+        }
         self.received += other.received;
         self.received_bytes += other.received_bytes;
         self.received_ttl = other.received_ttl.or(self.received_ttl);
@@ -247,6 +253,8 @@ impl PeerCounters {
 struct LiveClass {
     sent: AtomicU64,
     sent_bytes: AtomicU64,
+    /// [`SentHeader::pack`].
+    sent_header: AtomicU32,
     oversize: AtomicU64,
     received: AtomicU64,
     received_bytes: AtomicU64,
@@ -267,6 +275,7 @@ impl LiveClass {
             sent: self.sent.load(Relaxed),
             sent_bytes: self.sent_bytes.load(Relaxed),
             oversize: self.oversize.load(Relaxed),
+            sent_header: SentHeader::unpack(self.sent_header.load(Relaxed)),
             received: self.received.load(Relaxed),
             received_bytes: self.received_bytes.load(Relaxed),
             received_ecn: self
@@ -328,12 +337,27 @@ impl Counters {
         }
     }
 
-    #[inline]
     pub(crate) fn sent(&self, peer: SocketAddr, class: PacketClass, bytes: usize) {
         self.with(peer, PEERS, |live| {
             let live = &live.classes[class.index()];
             add(&live.sent, 1);
             add(&live.sent_bytes, bytes);
+        });
+    }
+
+    #[inline]
+    pub(crate) fn sent_with(
+        &self,
+        peer: SocketAddr,
+        class: PacketClass,
+        bytes: usize,
+        header: SentHeader,
+    ) {
+        self.with(peer, PEERS, |live| {
+            let live = &live.classes[class.index()];
+            add(&live.sent, 1);
+            add(&live.sent_bytes, bytes);
+            live.sent_header.store(header.pack(), Relaxed);
         });
     }
 

@@ -35,6 +35,7 @@ mod counters;
 mod dont_fragment;
 mod event;
 mod guard;
+mod header;
 mod mux;
 mod net;
 mod policy;
@@ -51,6 +52,7 @@ pub use classify::{
 pub use conn::CustomConn;
 pub use counters::{ClassCounters, DropCause, IcmpCounters, PeerCounters};
 pub use event::Event;
+pub use header::{Sent, SentHeader};
 pub use mux::{
     AddressFamily, CustomMux, CustomMuxBuilder, MuxError, MuxSnapshot, Reflexive, RefusedCounters,
 };

@@ -57,13 +57,12 @@ pub(crate) struct Hub {
     events: broadcast::Sender<Event>,
 }
 
-/// The sockets that are open, and what those counted that are closed by now, so that nothing is
-/// counted twice or not at all while one closes.
+/// The sockets of a network or of a session that are open, and what those counted that are closed by now,
+/// so that nothing is counted twice or not at all while one closes.
 #[derive(Debug, Default)]
-struct Ports {
+pub(crate) struct Ports {
     open: Vec<Weak<Port>>,
     past: PeerCounters,
-    past_of_sessions: HashMap<SessionId, PeerCounters>,
 }
 
 /// How a [`CustomNet`] is to be made.
@@ -289,6 +288,9 @@ impl CustomNet {
             Arc::clone(&self.hub),
         ));
         lock(&self.hub.ports).open.push(Arc::downgrade(&port));
+        if let Some(session) = &self.session {
+            lock(&session.ports).open.push(Arc::downgrade(&port));
+        }
         port
     }
 }
@@ -304,46 +306,39 @@ impl Session {
     }
 }
 
+impl Ports {
+    fn load(&self) -> (Vec<Arc<Port>>, PeerCounters) {
+        let open = self.open.iter().filter_map(Weak::upgrade);
+        (open.collect(), self.past)
+    }
+
+    fn retire(&mut self, closing: &Arc<Port>, counted: &PeerCounters) {
+        self.open
+            .retain(|port| port.as_ptr() != Arc::as_ptr(closing));
+        self.past.add(counted);
+    }
+}
+
+impl SessionState {
+    /// The same of this session as [`Hub::ports`].
+    pub(crate) fn ports(&self) -> (Vec<Arc<Port>>, PeerCounters) {
+        lock(&self.ports).load()
+    }
+}
+
 impl Hub {
     /// The sockets that there are, and what those counted that are gone. Who closes one may keep it:
     /// see [`Port::is_open`].
     pub(crate) fn ports(&self) -> (Vec<Arc<Port>>, PeerCounters) {
-        let ports = lock(&self.ports);
-        (
-            ports.open.iter().filter_map(Weak::upgrade).collect(),
-            ports.past,
-        )
-    }
-
-    /// The same of one session.
-    pub(crate) fn ports_of(&self, session: &SessionId) -> (Vec<Arc<Port>>, PeerCounters) {
-        let ports = lock(&self.ports);
-        let past = ports
-            .past_of_sessions
-            .get(session)
-            .copied()
-            .unwrap_or_default();
-        let mut open: Vec<_> = ports.open.iter().filter_map(Weak::upgrade).collect();
-        // Whoever is dropped below may be the last of its session, which then takes the lock.
-        drop(ports);
-        open.retain(|port| port.session_id() == Some(session));
-        (open, past)
+        lock(&self.ports).load()
     }
 
     /// Forgets a socket that closes, and keeps what it counted.
     pub(crate) fn retire(&self, closing: &Arc<Port>) {
         let total = closing.counters.total();
-        let mut ports = lock(&self.ports);
-        ports
-            .open
-            .retain(|port| port.as_ptr() != Arc::as_ptr(closing));
-        ports.past.add(&total);
-        if let Some(session) = closing.session_id() {
-            ports
-                .past_of_sessions
-                .entry(session.clone())
-                .or_default()
-                .add(&total);
+        lock(&self.ports).retire(closing, &total);
+        if let Some(session) = &closing.session {
+            lock(&session.ports).retire(closing, &total);
         }
     }
 
@@ -356,7 +351,6 @@ impl Hub {
             .is_some_and(|state| state.strong_count() == 0)
         {
             sessions.remove(id);
-            lock(&self.ports).past_of_sessions.remove(id);
         }
     }
 

@@ -8,8 +8,9 @@ use arc_swap::ArcSwap;
 use perpacket_udp::{IcmpError, IcmpErrors, MessageOptions, RecvMeta, Transmit, UdpSocket};
 
 use crate::{
-    Classified, DropCause, Event, PacketClass, Relayed, channel_binding, classify,
+    Classified, DropCause, Event, PacketClass, Relayed, RtpStream, channel_binding, classify,
     counters::Counters,
+    header::{Sent, SentHeader, SocketDefaults},
     net::Hub,
     probe::Egress,
     protection::Protection,
@@ -33,6 +34,7 @@ pub(crate) struct Port {
     pub(crate) hub: Arc<Hub>,
     /// Which peer each TURN channel leads to.
     channels: ArcSwap<Vec<(u16, SocketAddr)>>,
+    defaults: SocketDefaults,
     /// Where there is no session, which has one for all its sockets.
     protection: Protection,
     /// Set once there is somebody who sends.
@@ -73,6 +75,7 @@ impl Port {
             counters: Counters::default(),
             hub,
             channels: ArcSwap::default(),
+            defaults: SocketDefaults::default(),
             protection: Protection::default(),
             egress: OnceLock::new(),
         }
@@ -112,10 +115,7 @@ impl Port {
             _ => {}
         }
         let peer = self.peer_of(&classified, target);
-        let session = self.session.as_deref().map(|session| &session.overrides);
-        let policy = &self.hub.policy;
-        let options =
-            policy.resolve_packet(target, peer, classified.class, classified.rtp, session);
+        let options = self.resolve(target, peer, classified.class, classified.rtp);
         let mut outgoing = Outgoing {
             class: classified.class,
             peer,
@@ -128,12 +128,25 @@ impl Port {
         outgoing
     }
 
+    #[inline]
+    fn resolve(
+        &self,
+        target: SocketAddr,
+        peer: SocketAddr,
+        class: PacketClass,
+        rtp: Option<RtpStream>,
+    ) -> MessageOptions {
+        let session = self.session.as_deref();
+        let overrides = session.map(|session| session.overrides.load());
+        let overrides = overrides.as_deref().map(Arc::as_ref);
+        let policy = &self.hub.policy;
+        policy.resolve_packet(target, peer, class, rtp, overrides)
+    }
+
     /// What decides by which way the session's packets go to a peer: the source address and the flow
     /// label that the policy has for DTLS, which every peer connection sends.
     pub(crate) fn way_to(&self, peer: SocketAddr) -> MessageOptions {
-        let session = self.session.as_deref().map(|session| &session.overrides);
-        let policy = &self.hub.policy;
-        let options = policy.resolve_packet(peer, peer, PacketClass::Dtls, None, session);
+        let options = self.resolve(peer, peer, PacketClass::Dtls, None);
         MessageOptions {
             source: options.source,
             flow_label: options.flow_label,
@@ -160,8 +173,9 @@ impl Port {
         let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
         match socket.send(&transmit).await {
             Ok(_) => {
+                let header = self.show(socket, outgoing.class, &transmit);
                 self.counters
-                    .sent(outgoing.peer, outgoing.class, datagram.len());
+                    .sent_with(outgoing.peer, outgoing.class, datagram.len(), header);
                 if let Some(mtu) = outgoing.oversize {
                     self.report_oversize(outgoing, datagram.len(), mtu);
                 }
@@ -172,6 +186,36 @@ impl Port {
                 self.dropped(outgoing, datagram.len(), cause);
             }
         }
+    }
+
+    /// Shows the session's taps what the kernel took, and says what its header said.
+    #[inline]
+    pub(crate) fn show(
+        &self,
+        socket: &UdpSocket,
+        class: PacketClass,
+        transmit: &Transmit<'_>,
+    ) -> SentHeader {
+        let Transmit {
+            contents,
+            destination,
+            options,
+            ..
+        } = *transmit;
+        let header = self.defaults.header(socket, destination, &options);
+        if let Some(session) = &self.session {
+            session.taps.sent(
+                contents,
+                &Sent {
+                    local: socket.local_addr(),
+                    source: options.source,
+                    destination,
+                    class,
+                    header,
+                },
+            );
+        }
+        header
     }
 
     #[cold]

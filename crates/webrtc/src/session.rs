@@ -3,7 +3,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
 };
@@ -12,7 +12,7 @@ use perpacket_udp::{MessageOptions, OptionsError};
 
 use crate::{
     PacketClass, PeerCounters, Tap, TapGuard,
-    net::Hub,
+    net::{Hub, Ports},
     policy::{LiveOverrides, Overrides},
     protection::Protection,
     tap::Taps,
@@ -70,6 +70,8 @@ pub(crate) struct SessionState {
     pub(crate) protection: Protection,
     /// Bytes of IP packet; 0 where it is not known.
     pub(crate) path_mtu: AtomicU32,
+    /// Its sockets: there may be very many of others.
+    pub(crate) ports: Mutex<Ports>,
     hub: Weak<Hub>,
 }
 
@@ -81,6 +83,7 @@ impl SessionState {
             taps: Taps::default(),
             protection: Protection::default(),
             path_mtu: AtomicU32::new(0),
+            ports: Mutex::default(),
             hub,
         }
     }
@@ -127,6 +130,20 @@ impl Session {
         self.state
             .overrides
             .change(|overrides| overrides.set_class(class, options));
+        Ok(())
+    }
+
+    /// Sets the options of the session and of each class in place of all that was set, at one moment: every
+    /// datagram has those from before or those from after.
+    ///
+    /// # Errors
+    /// The field that is out of range; nothing is changed then.
+    pub fn replace_options(&self, overrides: &Overrides) -> Result<(), OptionsError> {
+        overrides.any.validate()?;
+        for options in &overrides.classes {
+            options.validate()?;
+        }
+        self.state.overrides.change(|now| now.clone_from(overrides));
         Ok(())
     }
 
@@ -185,7 +202,7 @@ impl Session {
     #[must_use]
     pub fn peers(&self) -> Vec<(SocketAddr, PeerCounters)> {
         let mut peers = BTreeMap::<_, PeerCounters>::new();
-        let (mut ports, _) = self.hub.ports_of(&self.state.id);
+        let (mut ports, _) = self.state.ports();
         ports.retain(|port| port.is_open());
         for port in ports {
             for (peer, counters) in port.counters.load().0 {
@@ -198,7 +215,7 @@ impl Session {
     /// What the session has counted in all, sockets that are closed by now included.
     #[must_use]
     pub fn total(&self) -> PeerCounters {
-        let (ports, mut total) = self.hub.ports_of(&self.state.id);
+        let (ports, mut total) = self.state.ports();
         for port in ports {
             total.add(&port.counters.total());
         }

@@ -7,9 +7,9 @@ use std::{
 use arc_swap::ArcSwap;
 use perpacket_udp::{IcmpError, RecvMeta};
 
-use crate::session::SessionState;
+use crate::{header::Sent, session::SessionState};
 
-/// Sees what a session receives before its peer connection does: from
+/// Sees what a session receives before its peer connection does, and what it has sent: from
 /// [`Session::tap`](crate::Session::tap).
 ///
 /// It is called on the path of every datagram, so it must be quick and must not block. A tap that
@@ -18,6 +18,11 @@ pub trait Tap: Send + Sync {
     /// Whether the datagram is the tap's. Then it has been counted, and neither another tap nor the
     /// peer connection gets it.
     fn claim(&self, datagram: &[u8], meta: &RecvMeta) -> bool;
+
+    /// The kernel has taken a datagram of the session, a probe included.
+    fn sent(&self, datagram: &[u8], sent: &Sent) {
+        let _ = (datagram, sent);
+    }
 
     /// The network says that a datagram did not arrive. Only where
     /// [`CustomNetBuilder::icmp_errors`](crate::CustomNetBuilder::icmp_errors) is on. Anyone can forge
@@ -42,6 +47,15 @@ impl Taps {
                 false
             })
         })
+    }
+
+    #[inline]
+    pub(crate) fn sent(&self, datagram: &[u8], sent: &Sent) {
+        for tap in self.0.load().iter() {
+            if catch_unwind(AssertUnwindSafe(|| tap.sent(datagram, sent))).is_err() {
+                tracing::error!("a tap has panicked");
+            }
+        }
     }
 
     pub(crate) fn icmp(&self, error: &IcmpError) {

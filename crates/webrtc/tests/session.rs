@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use perpacket_webrtc::{CustomConn, CustomNet, DropCause, Event};
+use perpacket_webrtc::{CustomConn, CustomNet, DropCause, Event, PacketClass, udp::MessageOptions};
 use webrtc_util::Conn as _;
 
 fn loopback() -> SocketAddr {
@@ -50,4 +50,43 @@ async fn a_closed_socket_counts_in_the_total_only() {
     let open: Vec<_> = session.peers().into_iter().map(|(peer, _)| peer).collect();
     assert_eq!(open, [peers[1]]);
     assert_eq!(session.total().total().sent, 2);
+}
+
+#[tokio::test]
+async fn sessions_count_their_own_sockets_only() {
+    let net = CustomNet::new();
+    let [alice, bob] = ["alice", "bob"].map(|name| net.session(name));
+    let of = |session: &perpacket_webrtc::Session| CustomConn::bind(&session.net(), loopback());
+    let (one, other) = (of(&alice).unwrap(), of(&bob).unwrap());
+    let peer = std::net::UdpSocket::bind(loopback()).unwrap();
+    let peer = peer.local_addr().unwrap();
+    for conn in [&one, &one, &other] {
+        conn.send_to(b"x", peer).await.unwrap();
+    }
+    let sent = |session: &perpacket_webrtc::Session| session.total().total().sent;
+    assert_eq!((sent(&alice), sent(&bob)), (2, 1));
+    drop(one);
+    assert_eq!((sent(&alice), sent(&bob)), (2, 1));
+    assert_eq!(alice.peers(), []);
+    assert_eq!(net.snapshot().total.total().sent, 3);
+    // Another of the same name begins anew.
+    drop((alice, other, bob));
+    assert_eq!(sent(&net.session("alice")), 0);
+}
+
+#[test]
+fn options_are_replaced_as_one_or_not_at_all() {
+    let session = CustomNet::new().session("alice");
+    session
+        .set_options(MessageOptions::NONE.with_ttl(5))
+        .unwrap();
+    let before = session.options();
+    let mut after = before.clone();
+    after.any = MessageOptions::NONE.with_tos(8);
+    after.classes[PacketClass::Srtp.index()] = MessageOptions::NONE.with_ttl(0);
+    session.replace_options(&after).unwrap_err();
+    assert_eq!(session.options(), before);
+    after.classes[PacketClass::Srtp.index()] = MessageOptions::NONE.with_ttl(9);
+    session.replace_options(&after).unwrap();
+    assert_eq!(session.options(), after);
 }

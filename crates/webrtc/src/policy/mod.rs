@@ -244,6 +244,18 @@ impl Policy {
         self.resolve_packet(peer, peer, datagram.class, datagram.rtp, None)
     }
 
+    /// The options of a datagram of this class to this peer, of a session that has these options of its own. What
+    /// is set for RTP streams does not count.
+    #[must_use]
+    pub fn resolve_in_session(
+        &self,
+        peer: SocketAddr,
+        class: PacketClass,
+        session: &Overrides,
+    ) -> MessageOptions {
+        self.resolve_packet(peer, peer, class, None, Some(session))
+    }
+
     /// All eight steps, for a datagram that is sent to `target`: behind a TURN relay, that is another
     /// than the peer.
     #[inline]
@@ -253,7 +265,7 @@ impl Policy {
         peer: SocketAddr,
         class: PacketClass,
         rtp: Option<RtpStream>,
-        session: Option<&LiveOverrides>,
+        session: Option<&Overrides>,
     ) -> MessageOptions {
         let v4 = target.ip().to_canonical().is_ipv4();
         let usable = |mut options: MessageOptions| {
@@ -267,7 +279,7 @@ impl Policy {
             options = usable(overrides.resolve(class));
         }
         if let Some(session) = session {
-            options = options.or(usable(session.load().resolve(class)));
+            options = options.or(usable(session.resolve(class)));
         }
         let base = self.shared.base.load();
         if let Some(rtp) = rtp
@@ -350,7 +362,7 @@ mod tests {
         };
         let resolve = || {
             policy
-                .resolve_packet(it, it, class, Some(rtp), Some(&session))
+                .resolve_packet(it, it, class, Some(rtp), Some(&session.load()))
                 .ttl
         };
 
@@ -538,7 +550,7 @@ mod tests {
                 peer("10.0.0.9:9"),
                 PacketClass::Srtp,
                 Some(rtp),
-                Some(&session),
+                Some(&session.load()),
             )
         };
         assert_eq!(resolve().ttl, Some(9));

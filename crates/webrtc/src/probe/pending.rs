@@ -5,7 +5,7 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use arc_swap::ArcSwap;
@@ -21,8 +21,10 @@ use crate::{
     policy::key,
 };
 
-/// How many probes are remembered, so that late answers do not get through to ICE.
+/// How many probes are remembered, so that late answers do not get through to ICE, and for how long: later than that
+/// nothing comes any more, and a session may be probed for days.
 const REMEMBERED: usize = 8192;
+const LATE: Duration = Duration::from_mins(1);
 
 /// Where the transaction id stands in a STUN message (RFC 8489 §5).
 const TRANSACTION_ID: std::ops::Range<usize> = 8..20;
@@ -62,7 +64,8 @@ pub(super) struct Pending {
 struct Probes {
     /// `None` once something came back, or nobody waits for it any more.
     by_id: HashMap<Id, Option<oneshot::Sender<Arrival>>>,
-    oldest: VecDeque<Id>,
+    /// With the time when each was sent.
+    oldest: VecDeque<(Id, Instant)>,
     in_flight: usize,
     /// What may be about the only probe that was out then.
     unproved: Option<(Id, Arrival)>,
@@ -73,6 +76,20 @@ impl Probes {
         let waiting = self.by_id.get_mut(id)?.take()?;
         self.in_flight -= 1;
         Some(waiting)
+    }
+
+    /// Forgets what is too old, and makes room for one more.
+    fn forget(&mut self, now: Instant) {
+        while let Some((id, sent)) = self.oldest.front().copied() {
+            let waits = self.by_id.get(&id).is_some_and(Option::is_some);
+            let is_late = !waits && now.saturating_duration_since(sent) > LATE;
+            if !is_late && self.oldest.len() < REMEMBERED {
+                break;
+            }
+            self.take(&id);
+            self.by_id.remove(&id);
+            self.oldest.pop_front();
+        }
     }
 }
 
@@ -122,14 +139,10 @@ impl Pending {
     pub(super) fn wait_for(&self, id: Id) -> (Waiting<'_>, oneshot::Receiver<Arrival>) {
         let (waiting, arrival) = oneshot::channel();
         let mut probes = self.lock();
-        if probes.oldest.len() == REMEMBERED
-            && let Some(forgotten) = probes.oldest.pop_front()
-        {
-            probes.take(&forgotten);
-            probes.by_id.remove(&forgotten);
-        }
+        let now = Instant::now();
+        probes.forget(now);
         probes.by_id.insert(id, Some(waiting));
-        probes.oldest.push_back(id);
+        probes.oldest.push_back((id, now));
         probes.in_flight += 1;
         (Waiting { pending: self, id }, arrival)
     }
@@ -341,5 +354,19 @@ mod tests {
         }
         assert_eq!(pending.lock().by_id.len(), REMEMBERED);
         assert_eq!(pending.lock().in_flight, 0);
+    }
+
+    #[test]
+    fn what_was_sent_long_ago_is_forgotten_unless_somebody_waits() {
+        let pending = Pending::new(PEER, "secret");
+        drop(pending.wait_for([1; 12]));
+        let (_waiting, _arrival) = pending.wait_for([2; 12]);
+        drop(pending.wait_for([3; 12]));
+        let mut probes = pending.lock();
+        probes.forget(Instant::now());
+        assert_eq!(probes.by_id.len(), 3);
+        probes.forget(Instant::now() + LATE + Duration::from_secs(1));
+        assert!(!probes.by_id.contains_key(&[1; 12]));
+        assert_eq!((probes.by_id.len(), probes.in_flight), (2, 1));
     }
 }

@@ -274,6 +274,7 @@ impl Prober {
         }
         port.counters
             .sent(*remote, PacketClass::Stun, request.len());
+        port.show(&exit.socket, PacketClass::Stun, &transmit);
         // A mux that is closed waits for its sockets to be let go.
         drop(exit);
 

@@ -42,7 +42,7 @@ impl Target {
         {
             return Err(ProbeError::Relayed(relayed));
         }
-        let ports = session.hub.ports_of(session.id()).0;
+        let ports = session.state.ports().0;
         let remote = peer(&ports, &pair.remote)?;
         let (ufrag, _) = credentials("local", connection.local_description().await)?;
         let (remote_ufrag, password) =
