@@ -6,6 +6,8 @@
 mod clients {
     pub(crate) mod browser;
     pub(crate) mod client;
+    pub(crate) mod home;
+    pub(crate) mod page;
     pub(crate) mod phases;
     pub(crate) mod program;
     pub(crate) mod server;

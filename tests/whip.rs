@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         ("a_session_ends_when_its_peer_closes", peer_closes),
         ("a_session_that_does_not_connect_ends", never_connects),
         ("there_are_no_more_than_may_be", limit),
+        ("one_address_has_no_more_than_it_may", limit_of_address),
         ("shutdown_leaves_nothing_behind", || shutdown(Sockets::Own)),
         ("shutdown_leaves_nothing_behind_on_a_mux", || {
             shutdown(Sockets::Mux)
@@ -115,6 +116,9 @@ fn errors() -> Result<()> {
     // The parser takes white space for nothing.
     let spaced_candidates = many_candidates.replace("a=candidate", "a= \tcandidate");
     let many_sections = format!("{good}{}", "m=audio 9 RTP/AVP 0\r\n".repeat(100));
+    let media = |types: &str| format!("{good}m=audio 9 UDP/TLS/RTP/SAVPF{types}\r\n");
+    let many_types = media(&" 1".repeat(16_000));
+    let many_attributes = format!("{}{}", media(" 1"), "a=rtcp-fb:1 a\r\n".repeat(2_000));
     let post = |header, body: &str| (Method::POST, "/whip", header, body.to_owned());
     let plain = ("content-type", "text/plain");
     let cases = [
@@ -128,6 +132,8 @@ fn errors() -> Result<()> {
         (post(SDP, &many_candidates), 400, "200 candidates"),
         (post(SDP, &spaced_candidates), 400, "200 candidates"),
         (post(SDP, &many_sections), 400, "media sections"),
+        (post(SDP, &many_types), 400, "16000 payload types"),
+        (post(SDP, &many_attributes), 400, "2000 attributes"),
         (post(SDP, &"v=0\r\n".repeat(20_000)), 413, "65536 bytes"),
         ((Method::GET, "/whip", SDP, String::new()), 405, "GET"),
         ((Method::PUT, "/whip", SDP, String::new()), 405, "PUT"),
@@ -140,7 +146,7 @@ fn errors() -> Result<()> {
     ];
     for ((method, path, header, body), status, word) in cases {
         let answer = ask(&hosts, &server, method.clone(), path, &[header], &body)?;
-        http::is_problem(&answer, StatusCode::from_u16(status)?, word)
+        http::problem(&answer, StatusCode::from_u16(status)?, word)
             .with_context(|| format!("{method} {path} {header:?} {body:.40}"))?;
     }
     let answer = ask(&hosts, &server, Method::GET, "/whip", &[], "")?;
@@ -265,7 +271,7 @@ fn messages(family: Family, sockets: Sockets) -> Result<()> {
 
     ensure!(client.delete()?.status() == StatusCode::OK);
     server.is_empty(&hosts.sides[1])?;
-    http::is_problem(&client.delete()?, StatusCode::NOT_FOUND, "no such session")
+    http::problem(&client.delete()?, StatusCode::NOT_FOUND, "no such session")
 }
 
 fn media(family: Family, sockets: Sockets) -> Result<()> {
@@ -330,7 +336,7 @@ fn limit() -> Result<()> {
     let headers = [("content-type", "application/sdp")];
     let post = || ask(&hosts, &server, Method::POST, "/whip", &headers, &third);
     let answer = post()?;
-    http::is_problem(&answer, StatusCode::SERVICE_UNAVAILABLE, "2 sessions")?;
+    http::problem(&answer, StatusCode::SERVICE_UNAVAILABLE, "2 sessions")?;
     let seconds: u32 = http::header(&answer, RETRY_AFTER)?.parse()?;
     ensure!(seconds > 0);
     for client in &mut clients {
@@ -340,6 +346,27 @@ fn limit() -> Result<()> {
     ensure!(clients[0].delete()?.status() == StatusCode::OK);
     ensure!(post()?.status() == StatusCode::CREATED);
     clients[1].echo("still here")
+}
+
+fn limit_of_address() -> Result<()> {
+    let (hosts, server) = start(Family::V4, Sockets::Own, |sessions| {
+        sessions.limit_of_address(1)
+    })?;
+    let offer = Offer::messages();
+    let client = Client::connect(&hosts.sides[0], &server, &offer)?;
+    let from = |side: usize| {
+        let side = &hosts.sides[side];
+        let offer = side.runtime.block_on(Client::offer(side, &offer))?;
+        let headers = [("content-type", "application/sdp")];
+        let answer = http::request(server.address, Method::POST, "/whip", &headers, offer);
+        side.runtime.block_on(answer)
+    };
+    http::problem(&from(0)?, StatusCode::SERVICE_UNAVAILABLE, "this address")?;
+    // The server's own host has another.
+    ensure!(from(1)?.status() == StatusCode::CREATED);
+    ensure!(client.delete()?.status() == StatusCode::OK);
+    ensure!(from(0)?.status() == StatusCode::CREATED);
+    Ok(())
 }
 
 fn shutdown(sockets: Sockets) -> Result<()> {
@@ -374,7 +401,7 @@ fn shutdown(sockets: Sockets) -> Result<()> {
         .block_on(Client::offer(side, &Offer::messages()))?;
     let headers = [("content-type", "application/sdp")];
     let answer = ask(&hosts, &server, Method::POST, "/whip", &headers, &late)?;
-    http::is_problem(&answer, StatusCode::SERVICE_UNAVAILABLE, "shutting down")?;
+    http::problem(&answer, StatusCode::SERVICE_UNAVAILABLE, "shutting down")?;
     until(
         DEADLINE,
         || "the clients to notice".to_owned(),

@@ -1,28 +1,21 @@
-//! A client that is a page in a browser, driven by `WebDriver`.
+//! A browser in a node, driven by `WebDriver`.
 
+use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
-use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::Html;
-use axum::routing::get;
 use perpacket_lab::{Node, NodeRuntime, Process, require_program, until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thirtyfour::{Capabilities, WebDriver};
-use tokio::net::TcpListener;
 
 use super::program::{INSTALL, installed};
 use crate::support::connection::DEADLINE;
 
 /// The port of a driver. It has a network of its own.
 const PORT: u16 = 4444;
-
-/// What the page does with a command, and the answer.
-const COMMAND: &str = "const [line, done] = arguments; client.command(line).then(done);";
 
 /// How to start a browser.
 pub(crate) struct Kind {
@@ -53,7 +46,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser in a node and opens the page there, which asks for the camera or not.
+    /// Starts a browser in a node, whose pages may use a camera or not.
     pub(crate) fn start(node: &Node, kind: &Kind, camera: bool) -> Result<Self> {
         let browser = require_program(kind.browser, INSTALL)?;
         let driver = installed(&format!("bin/{}", kind.driver))
@@ -85,36 +78,33 @@ impl Browser {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = node.runtime()?;
         let driver = runtime.block_on(async {
-            let page = serve().await?;
             let driver = WebDriver::new(format!("http://{address}"), capabilities).await?;
-            anyhow::Ok((driver, page))
+            driver.set_script_timeout(DEADLINE).await?;
+            anyhow::Ok(driver)
         });
-        let (driver, page) = driver.with_context(|| version.clone())?;
-        let this = Self {
-            driver: Some(driver.clone()),
+        let driver = driver.with_context(|| version.clone())?;
+        Ok(Self {
+            driver: Some(driver),
             version,
             _process: process,
             runtime,
             _files: files,
-        };
-        let query = if camera { "?media=camera" } else { "" };
-        this.runtime.block_on(async {
-            driver.set_script_timeout(DEADLINE).await?;
-            driver.goto(format!("http://{page}/{query}")).await
-        })?;
-        Ok(this)
+        })
     }
 
-    pub(crate) fn command(&mut self, line: &str) -> Result<Value> {
-        if line == "versions" {
-            return Ok(json!({"client": self.version, "on": "headless"}));
-        }
-        let driver = self.driver.clone().context("it has quit")?;
-        let answer = self.runtime.block_on(async {
-            let answer = driver.execute_async(COMMAND, vec![json!(line)]).await?;
-            anyhow::Ok(answer.json().clone())
-        });
-        answer.with_context(|| line.to_owned())
+    /// What it calls itself.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Does something with its driver, on a thread in the node.
+    pub(crate) fn drive<F>(&self, what: impl FnOnce(WebDriver) -> F) -> F::Output
+    where
+        F: Future + Send,
+        F::Output: Send,
+    {
+        let driver = self.driver.clone().expect("it has not quit");
+        self.runtime.block_on(what(driver))
     }
 
     /// Ends the browser.
@@ -131,31 +121,6 @@ impl Drop for Browser {
             let _ = self.runtime.block_on(driver.quit());
         }
     }
-}
-
-/// Serves the page where a browser trusts it, so that it may ask for the camera. To the WHIP server it is a stranger.
-async fn serve() -> Result<SocketAddr> {
-    macro_rules! script {
-        ($name:literal) => {
-            get(async || {
-                (
-                    [(CONTENT_TYPE, "text/javascript")],
-                    include_str!(concat!("js/", $name)),
-                )
-            })
-        };
-    }
-    let app = Router::new()
-        .route("/", get(async || Html(include_str!("js/index.html"))))
-        .route("/browser.js", script!("browser.js"))
-        .route("/client.js", script!("client.js"))
-        .route("/echo.js", script!("echo.js"))
-        .route("/w3c.js", script!("w3c.js"))
-        .route("/whip.js", script!("whip.js"));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async { axum::serve(listener, app).await });
-    Ok(address)
 }
 
 fn chromium(binary: &Path, files: &Path, camera: bool) -> Value {
@@ -188,6 +153,7 @@ fn chromium(binary: &Path, files: &Path, camera: bool) -> Value {
             // Its own first page wants the internet, and what is to be opened waits for it.
             "prefs": {"session": {"restore_on_startup": 4, "startup_urls": ["about:blank"]}},
         },
+        "goog:loggingPrefs": {"browser": "ALL"},
     })
 }
 

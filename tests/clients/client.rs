@@ -1,21 +1,19 @@
 //! What a client does, and what it says of itself.
 
 use std::fmt;
-use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use perpacket_lab::{Node, until};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::browser::{Browser, CHROMIUM, FIREFOX};
+use super::browser::{CHROMIUM, FIREFOX};
+use super::home::Home;
+use super::page::Page;
 use super::program::Program;
 use crate::support::connection::DEADLINE;
 
@@ -60,7 +58,7 @@ pub(crate) struct Client {
 }
 
 enum Inner {
-    Browser(Browser),
+    Page(Page),
     Program(Program),
 }
 
@@ -120,12 +118,12 @@ pub(crate) struct Media {
 
 impl Client {
     pub(crate) fn start(kind: Kind, node: &Node) -> Result<Self> {
-        let home = Home(node.clone());
+        let home = Home::of(node);
         let inner = match kind {
-            Kind::Chromium => Inner::Browser(Browser::start(node, &CHROMIUM, false)?),
-            Kind::ChromiumWithCamera => Inner::Browser(Browser::start(node, &CHROMIUM, true)?),
-            Kind::Firefox => Inner::Browser(Browser::start(node, &FIREFOX, false)?),
-            Kind::FirefoxWithCamera => Inner::Browser(Browser::start(node, &FIREFOX, true)?),
+            Kind::Chromium => Inner::Page(Page::start(node, &CHROMIUM, false)?),
+            Kind::ChromiumWithCamera => Inner::Page(Page::start(node, &CHROMIUM, true)?),
+            Kind::Firefox => Inner::Page(Page::start(node, &FIREFOX, false)?),
+            Kind::FirefoxWithCamera => Inner::Page(Page::start(node, &FIREFOX, true)?),
             Kind::Aiortc => Inner::Program(Program::python(node, "aiortc_client")?),
             Kind::NodeDatachannel => Inner::Program(Program::node(node, "node_datachannel")?),
             Kind::Werift => Inner::Program(Program::node(node, "werift")?),
@@ -174,7 +172,7 @@ impl Client {
         ensure!(done["closed"] == true, "{done}");
         let Self { inner, home } = self;
         match inner {
-            Inner::Browser(browser) => browser.quit()?,
+            Inner::Page(page) => page.quit()?,
             Inner::Program(program) => program.ended()?,
         }
         until(
@@ -187,44 +185,13 @@ impl Client {
 
     fn command<T: DeserializeOwned>(&mut self, line: &str) -> Result<T> {
         let answer = match &mut self.inner {
-            Inner::Browser(browser) => browser.command(line)?,
+            Inner::Page(page) => page.command(line)?,
             Inner::Program(program) => program.command(line)?,
         };
         if let Some(error) = answer.get("error") {
             bail!("{error:#}");
         }
         T::deserialize(&answer).with_context(|| format!("{line}: {answer}"))
-    }
-}
-
-/// A node whose programs end, at the latest, when this is dropped.
-struct Home(Node);
-
-impl Home {
-    /// The programs in the node, by their process id. This process is in none.
-    fn inhabitants(&self) -> Vec<i32> {
-        let Ok(namespace) = self.0.namespace_id() else {
-            return Vec::new();
-        };
-        // A program may end while it is looked at.
-        fs::read_dir("/proc")
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter(|id: &i32| {
-                fs::metadata(format!("/proc/{id}/ns/net"))
-                    .is_ok_and(|program| program.ino() == namespace)
-            })
-            .collect()
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        for id in self.inhabitants() {
-            // It may have ended by itself.
-            let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
-        }
     }
 }
 

@@ -162,7 +162,11 @@ impl Client {
 
     /// Posts an offer, and waits for the data channel.
     pub(crate) fn connect(side: &Side, server: &Server, offer: &Offer) -> Result<Self> {
-        let address = server.address;
+        Self::connect_to(side, server.address, offer)
+    }
+
+    /// The same with a server at this address.
+    pub(crate) fn connect_to(side: &Side, address: SocketAddr, offer: &Offer) -> Result<Self> {
         let (created, parts) = side.runtime.block_on(async {
             let mut parts = Parts::new(side, offer).await?;
             let offer = connection::offer(&parts.connection, false).await?;
@@ -319,7 +323,8 @@ impl Client {
         })
     }
 
-    fn send_media(&self) -> Task<()> {
+    /// Sends RTP on all tracks, as long as what is returned is kept.
+    pub(crate) fn send_media(&self) -> Task<()> {
         let sent = self.parts.sent.iter();
         let tracks: Vec<_> = sent
             .map(|sent| (Arc::clone(&sent.track), sent.payload_type))

@@ -51,11 +51,7 @@ pub(crate) fn header(response: &Response<String>, name: impl AsHeaderName) -> Re
 }
 
 /// Fails unless it is such an error whose explanation has this word in it.
-pub(crate) fn is_problem(
-    response: &Response<String>,
-    status: StatusCode,
-    word: &str,
-) -> Result<()> {
+pub(crate) fn problem(response: &Response<String>, status: StatusCode, word: &str) -> Result<()> {
     ensure!(response.status() == status, "{response:?}");
     ensure!(
         header(response, CONTENT_TYPE)? == "application/problem+json",

@@ -46,13 +46,12 @@ pub(crate) fn parse(text: &str) -> Result<Setting, String> {
     Ok((class, options))
 }
 
-/// A network with these settings, each of which was validated when it was read.
-pub(crate) fn net(settings: &[Setting]) -> anyhow::Result<CustomNet> {
-    let net = CustomNet::new();
+/// Gives a network these settings, each of which was validated when it was read.
+pub(crate) fn apply(net: &CustomNet, settings: &[Setting]) -> anyhow::Result<()> {
     for (class, options) in merged(settings) {
         net.set_class_options(class, options)?;
     }
-    Ok(net)
+    Ok(())
 }
 
 /// What each class gets. Of a field that is given to it twice, the last counts.

@@ -25,6 +25,7 @@ use crate::{
     CreateError,
     echo::{self, EchoTrack},
     offer::Offer,
+    reception::Reception,
     tos_report::TosReport,
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Connection {
     pub(crate) state: watch::Receiver<RTCPeerConnectionState>,
     /// Told when the client has opened too many data channels.
     pub(crate) too_many: Arc<Notify>,
+    /// What the client says of the media that goes back to it.
+    pub(crate) reception: Arc<Reception>,
     closing: watch::Sender<bool>,
 }
 
@@ -61,6 +64,7 @@ impl Connection {
             state: watch_state(&inner),
             inner: Arc::new(inner),
             too_many: Arc::default(),
+            reception: Arc::default(),
             closing: watch::Sender::new(false),
         };
         connection.echo(tos_report);
@@ -95,8 +99,10 @@ impl Connection {
             Box::pin(async {})
         }));
         let weak = Arc::downgrade(&self.inner);
+        let reception = Arc::clone(&self.reception);
         self.inner.on_track(Box::new(move |track, _, transceiver| {
-            tokio::spawn(echo::media(weak.clone(), track, transceiver));
+            let reception = Arc::clone(&reception);
+            tokio::spawn(echo::media(weak.clone(), track, transceiver, reception));
             Box::pin(async {})
         }));
     }

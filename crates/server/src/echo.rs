@@ -27,6 +27,8 @@ use webrtc::{
     },
 };
 
+use crate::reception::Reception;
+
 /// Sends back what arrives on a data channel, text as text. Nothing more is read while a message waits
 /// to go back, so that SCTP makes the peer wait too.
 pub(crate) fn messages(channel: &Arc<RTCDataChannel>, closing: &watch::Receiver<bool>) {
@@ -188,6 +190,7 @@ pub(crate) async fn media(
     connection: Weak<RTCPeerConnection>,
     remote: Arc<TrackRemote>,
     transceiver: Arc<RTCRtpTransceiver>,
+    reception: Arc<Reception>,
 ) {
     let sender = transceiver.sender().await;
     drop(transceiver);
@@ -206,11 +209,14 @@ pub(crate) async fn media(
             connection,
             Arc::clone(&remote),
             Arc::clone(&sender),
+            reception,
         ));
     } else {
         tokio::spawn(async move {
-            // Reports and requests to send again are dealt with on the way.
-            while sender.read_rtcp().await.is_ok() {}
+            // Requests to send again are dealt with on the way.
+            while let Ok((packets, _)) = sender.read_rtcp().await {
+                reception.heard(&packets);
+            }
         });
     }
     while let Ok((packet, _)) = remote.read_rtp().await {
@@ -225,8 +231,10 @@ async fn key_frames(
     connection: Weak<RTCPeerConnection>,
     remote: Arc<TrackRemote>,
     sender: Arc<RTCRtpSender>,
+    reception: Arc<Reception>,
 ) {
     while let Ok((packets, _)) = sender.read_rtcp().await {
+        reception.heard(&packets);
         let asked = packets.iter().any(|packet| {
             let packet = packet.as_any();
             packet.is::<PictureLossIndication>() || packet.is::<FullIntraRequest>()

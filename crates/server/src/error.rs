@@ -24,6 +24,12 @@ pub enum CreateError {
         /// How many there may be.
         limit: u32,
     },
+    /// There are as many sessions of this client's address as there may be.
+    #[error("this address has {limit} sessions already, and may have no more")]
+    TooManyOfAddress {
+        /// How many it may have.
+        limit: u32,
+    },
     /// [`Sessions::close_all`](crate::Sessions::close_all) was called.
     #[error("the server is shutting down")]
     ShuttingDown,

@@ -14,6 +14,13 @@ const MEDIA_SECTIONS: usize = 64;
 /// many pairs are what an agent checks at most (RFC 8445 §6.1.2.5).
 const CANDIDATES: usize = 100;
 
+/// The most payload types of a media section: there are no more (RFC 3550 §5.1). webrtc-rs reads all attributes of the
+/// section again for each.
+const PAYLOAD_TYPES: usize = 128;
+
+/// The most attributes of a media section. Browsers write some 300.
+const ATTRIBUTES: usize = 1_000;
+
 /// An SDP offer that there is something to do with.
 #[derive(Debug)]
 pub(crate) struct Offer {
@@ -37,9 +44,22 @@ impl Offer {
         let candidates = attributes
             .filter(|attribute| attribute.is_ice_candidate())
             .count();
+        let described = parsed.media_descriptions.iter();
+        let payload_types = described.clone().map(|it| it.media_name.formats.len());
+        let of_one = described.map(|it| it.attributes.len());
         for (what, count, limit) in [
             ("media sections", sections, MEDIA_SECTIONS),
             ("candidates", candidates, CANDIDATES),
+            (
+                "payload types in a media section",
+                payload_types.max().unwrap_or_default(),
+                PAYLOAD_TYPES,
+            ),
+            (
+                "attributes in a media section",
+                of_one.max().unwrap_or_default(),
+                ATTRIBUTES,
+            ),
         ] {
             if count > limit {
                 return Err(CreateError::TooMany { what, count, limit });

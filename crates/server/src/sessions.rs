@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use perpacket_webrtc::{AddressFamily, Session, SessionId};
@@ -18,8 +18,11 @@ use webrtc::{
 
 use crate::{
     CreateError, Transport,
+    admission::{Admission, Room},
     connection::{Connection, has_ended},
+    ids,
     offer::Offer,
+    reception::Reception,
     tos_report::TosReport,
 };
 
@@ -40,17 +43,20 @@ pub struct SessionsBuilder {
     bind: Option<IpAddr>,
     ice_servers: Vec<RTCIceServer>,
     limit: u32,
+    limit_of_address: u32,
     connect_timeout: Duration,
     gather_timeout: Duration,
     silence_timeout: Duration,
 }
 
 /// What is known of an offer beside its text.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Hints {
     /// Where it came from.
     pub client: Option<IpAddr>,
+    /// What the client calls itself.
+    pub user_agent: Option<String>,
     /// The address family of a session on a mux; that of `client` if it is not said.
     pub family: Option<AddressFamily>,
 }
@@ -78,6 +84,21 @@ pub struct Answered {
     pub answer: String,
 }
 
+/// What is known of a session, for whoever follows it to its end.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) id: SessionId,
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) since: SystemTime,
+    pub(crate) session: Session,
+    pub(crate) state: watch::Receiver<RTCPeerConnectionState>,
+    pub(crate) connection: Weak<RTCPeerConnection>,
+    pub(crate) reception: Arc<Reception>,
+    /// An error says that nothing is left of the session.
+    pub(crate) gone: watch::Receiver<()>,
+}
+
 /// A session, as it was at one moment.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -98,6 +119,7 @@ pub struct SessionInfo {
 struct Shared {
     settings: SessionsBuilder,
     permits: Arc<Semaphore>,
+    of_address: Admission,
     live: Mutex<Live>,
     count: watch::Sender<usize>,
 }
@@ -111,6 +133,9 @@ struct Live {
 #[derive(Debug)]
 struct Entry {
     client: Option<IpAddr>,
+    user_agent: Option<String>,
+    since: SystemTime,
+    reception: Arc<Reception>,
     state: watch::Receiver<RTCPeerConnectionState>,
     begun: Instant,
     session: Session,
@@ -152,6 +177,14 @@ impl SessionsBuilder {
         self
     }
 
+    /// How many sessions one address may have at a time; 250 unless told otherwise. All of an IPv6 network (64 bits) is
+    /// one address.
+    #[must_use]
+    pub fn limit_of_address(mut self, sessions: u32) -> Self {
+        self.limit_of_address = sessions;
+        self
+    }
+
     /// How long a session may take to connect before it is closed; 30 seconds unless told otherwise.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -181,6 +214,7 @@ impl SessionsBuilder {
         Sessions {
             shared: Arc::new(Shared {
                 permits: Arc::new(Semaphore::new(self.limit as usize)),
+                of_address: Admission::new(self.limit as usize, self.limit_of_address as usize),
                 settings: self,
                 live: Mutex::default(),
                 count: watch::Sender::new(0),
@@ -198,6 +232,7 @@ impl Sessions {
             bind: None,
             ice_servers: Vec::new(),
             limit: 1_000,
+            limit_of_address: 250,
             connect_timeout: Duration::from_secs(30),
             gather_timeout: Duration::from_secs(5),
             silence_timeout: Duration::from_secs(30),
@@ -219,8 +254,14 @@ impl Sessions {
             .map_err(|_| CreateError::TooManySessions {
                 limit: settings.limit,
             })?;
+        let room = hints.client.map(|client| {
+            let limit = settings.limit_of_address;
+            let room = self.shared.of_address.room(client);
+            room.ok_or(CreateError::TooManyOfAddress { limit })
+        });
+        let room = room.transpose()?;
         let offer = Offer::parse(offer)?;
-        let begun = Arc::clone(&self.shared).begin(offer, hints, permit);
+        let begun = Arc::clone(&self.shared).begin(offer, hints, (permit, room));
         // A task, because a peer connection must not be dropped before it is closed.
         tokio::spawn(begun).await.unwrap_or_else(|error| {
             Err(CreateError::Internal(webrtc::Error::new(error.to_string())))
@@ -308,6 +349,29 @@ impl Sessions {
         connection.upgrade()
     }
 
+    /// The sessions that are there and new to whoever follows them.
+    pub(crate) fn follow(&self, is_new: impl Fn(&SessionId) -> bool) -> Vec<Followed> {
+        let live = self.shared.live();
+        let follow = |(id, entry): (&SessionId, &Entry)| Followed {
+            id: id.clone(),
+            client: entry.client,
+            user_agent: entry.user_agent.clone(),
+            since: entry.since,
+            session: entry.session.clone(),
+            state: entry.state.clone(),
+            connection: Weak::clone(&entry.connection),
+            reception: Arc::clone(&entry.reception),
+            gone: entry.end.gone.clone(),
+        };
+        let new = live.entries.iter().filter(|(id, _)| is_new(id));
+        new.map(follow).collect()
+    }
+
+    /// Where the sockets of the sessions come from.
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.shared.settings.transport
+    }
+
     /// How many sessions there are, now and whenever that changes.
     #[must_use]
     pub fn count(&self) -> watch::Receiver<usize> {
@@ -350,7 +414,7 @@ impl Shared {
         self: Arc<Self>,
         offer: Offer,
         hints: Hints,
-        permit: OwnedSemaphorePermit,
+        permit: (OwnedSemaphorePermit, Option<Room>),
     ) -> Result<Answered, CreateError> {
         let SessionsBuilder {
             transport,
@@ -360,7 +424,7 @@ impl Shared {
             silence_timeout,
             ..
         } = &self.settings;
-        let id = SessionId::from(format!("{:032x}", rand::random::<u128>()));
+        let id = SessionId::from(ids::random());
         let mut settings = SettingEngine::default();
         let unit = *silence_timeout / 6;
         settings.set_ice_timeouts(Some(unit), Some(5 * unit), None);
@@ -389,6 +453,9 @@ impl Shared {
                     id.clone(),
                     Entry {
                         client: hints.client,
+                        user_agent: hints.user_agent,
+                        since: SystemTime::now(),
+                        reception: Arc::clone(&connection.reception),
                         state: connection.state.clone(),
                         begun,
                         session: attached.session,

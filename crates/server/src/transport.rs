@@ -1,8 +1,6 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-#[cfg(feature = "custom-net")]
-use perpacket_webrtc::CustomNet;
-use perpacket_webrtc::{AddressFamily, CustomMux, Session, SessionId};
+use perpacket_webrtc::{AddressFamily, CustomMux, CustomNet, Session, SessionId};
 use webrtc::api::setting_engine::SettingEngine;
 
 /// Where the sockets of the sessions come from.
@@ -28,6 +26,24 @@ pub(crate) struct Attached {
 }
 
 impl Transport {
+    /// The network, which has the policy.
+    pub(crate) fn net(&self) -> &CustomNet {
+        match self {
+            #[cfg(feature = "custom-net")]
+            Self::Net(net) => net,
+            Self::Mux(mux) => mux.net(),
+        }
+    }
+
+    /// The addresses that sessions share.
+    pub(crate) fn local_addrs(&self) -> Vec<SocketAddr> {
+        match self {
+            #[cfg(feature = "custom-net")]
+            Self::Net(_) => Vec::new(),
+            Self::Mux(mux) => mux.local_addrs(),
+        }
+    }
+
     /// A new session, whose peer connection is to have these settings. `bind` is for sockets of its
     /// own, `family` for a mux.
     pub(crate) fn attach(

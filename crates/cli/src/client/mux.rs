@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use perpacket_webrtc::{AddressFamily, CustomMux};
+use perpacket_webrtc::{AddressFamily, CustomMux, CustomNet};
 use tokio::{
     net::lookup_host,
     task::JoinSet,
@@ -40,7 +40,9 @@ pub(super) async fn bind(args: &Join, endpoint: &Endpoint) -> Result<CustomMux> 
     let loopback = server.filter(|server| server.is_loopback() && server.is_ipv6() == is_v6);
     let address = SocketAddr::new(args.bind.or(loopback).unwrap_or(any), args.udp_port);
     let servers = find(&endpoint.stun_servers, is_v6).await;
-    let mut mux = CustomMux::builder(&set::net(&args.set)?).bind(address);
+    let net = CustomNet::new();
+    set::apply(&net, &args.set)?;
+    let mut mux = CustomMux::builder(&net).bind(address);
     for server in &servers {
         mux = mux.stun_server(*server);
     }

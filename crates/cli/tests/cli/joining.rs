@@ -1,7 +1,6 @@
-//! `connect` and `serve`.
+//! `connect`.
 
-use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,9 +12,6 @@ use crate::stub::{Stub, forward, response};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-
-/// Before the connection would be missed: the server gives it 30 seconds.
-const SOON: Duration = Duration::from_secs(20);
 
 fn host() -> Result<Node> {
     Ok(Lab::new().host("host")?)
@@ -31,7 +27,7 @@ pub(crate) fn connect_v6() -> Result<()> {
 
 fn connect(address: IpAddr, shown: &str) -> Result<()> {
     let host = host()?;
-    let mut server = Server::start(&host, address)?;
+    let server = Server::start(&host, address)?;
     let args = [
         "connect",
         &server.endpoint,
@@ -75,7 +71,7 @@ fn connect(address: IpAddr, shown: &str) -> Result<()> {
 
 pub(crate) fn whep_and_media_only() -> Result<()> {
     let host = host()?;
-    let mut server = Server::start(&host, V4)?;
+    let server = Server::start(&host, V4)?;
     for (number, options) in [
         &["--whep"][..],
         &["--media-only"],
@@ -144,7 +140,7 @@ pub(crate) fn formats() -> Result<()> {
 /// Both to be told from the end that comes when the connection is closed.
 pub(crate) fn ctrl_c() -> Result<()> {
     let host = host()?;
-    let mut server = Server::start(&host, V4)?;
+    let server = Server::start(&host, V4)?;
     let mut signals = vec![Signal::SIGINT, Signal::SIGTERM];
     // Whoever runs the tests may have told them to survive it, and the program then does too.
     if !ignores_hangup()? {
@@ -175,7 +171,7 @@ fn ignores_hangup() -> Result<bool> {
 pub(crate) fn ctrl_c_twice() -> Result<()> {
     let host = host()?;
     let server = Server::start(&host, V4)?;
-    let (node, real) = (host.clone(), socket_of(&server)?);
+    let (node, real) = (host.clone(), server.socket()?);
     let stub = Stub::start(&host, V4, move |request| {
         if request.starts_with("DELETE") {
             std::thread::sleep(DEADLINE);
@@ -212,20 +208,14 @@ pub(crate) fn ctrl_c_twice() -> Result<()> {
 
 /// An HTTP server that passes everything on.
 fn in_front_of(host: &Node, server: &Server) -> Result<Stub> {
-    let (node, real) = (host.clone(), socket_of(server)?);
+    let (node, real) = (host.clone(), server.socket()?);
     Stub::start(host, V4, move |request| forward(&node, real, request))
-}
-
-fn socket_of(server: &Server) -> Result<SocketAddr> {
-    let socket = server.endpoint.strip_prefix("http://");
-    let socket = socket.and_then(|url| url.strip_suffix("/whip"));
-    Ok(socket.context("no such URL")?.parse()?)
 }
 
 pub(crate) fn redirects_and_tokens() -> Result<()> {
     let host = host()?;
     let server = Server::start(&host, V4)?;
-    let (node, real) = (host.clone(), socket_of(&server)?);
+    let (node, real) = (host.clone(), server.socket()?);
     let stub = Stub::start(&host, V4, move |request| {
         if request.starts_with("DELETE") || request.contains(" /whip ") {
             forward(&node, real, request)
@@ -264,7 +254,7 @@ pub(crate) fn redirects_and_tokens() -> Result<()> {
 pub(crate) fn proxy() -> Result<()> {
     let chain = Chain::new(1, 1500)?;
     let server = Server::start(&chain.right, chain.right_v4())?;
-    let (node, real) = (chain.left.clone(), socket_of(&server)?);
+    let (node, real) = (chain.left.clone(), server.socket()?);
     let proxy = Stub::start(&chain.left, V4, move |request| {
         forward(&node, real, request)
     })?;
@@ -357,7 +347,7 @@ pub(crate) fn slow_channel() -> Result<()> {
 
 pub(crate) fn closed_pipe() -> Result<()> {
     let host = host()?;
-    let mut server = Server::start(&host, V4)?;
+    let server = Server::start(&host, V4)?;
     let endpoint = server.endpoint.clone();
     let mut command = perpacket();
     command
@@ -386,46 +376,5 @@ pub(crate) fn lost_server() -> Result<()> {
         .iter()
         .any(|line| line == "The connection was lost.");
     ensure!(said, "{ended:?}");
-    Ok(())
-}
-
-pub(crate) fn serve() -> Result<()> {
-    let host = host()?;
-    let mut server = Server::start(&host, V4)?;
-    let mut stdin = server
-        .program
-        .process()
-        .child()
-        .stdin
-        .take()
-        .context("no pipe")?;
-    writeln!(stdin, "stun:ttl=9")?;
-    writeln!(stdin, "stun:ttl=0")?;
-    server.program.line("set stun:ttl=9")?;
-    server.program.line("error: ttl")?;
-    let args = ["connect", &server.endpoint, "--count", "1", "--json"];
-    let json = Program::run(&host, &args)?.with(0)?.json()?;
-    let classes = json.report["classes"].as_array().context("no classes")?;
-    let stun = classes.iter().find(|class| class["class"] == "stun");
-    let stun = stun.context("no STUN")?;
-    ensure!(stun["received_ttl"] == 9, "{stun}");
-
-    // Whoever is there when it ends is told, and nothing is left.
-    let mut program = Program::start(&host, &["connect", &server.endpoint])?;
-    program.says(" s  echo ", 1)?;
-    let begun = Instant::now();
-    server.program.signal(Signal::SIGINT)?;
-    server.program.end()?.with(0)?;
-    program.end()?.with(3)?;
-    ensure!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
-    until(
-        DEADLINE,
-        || "the ports to be free".to_owned(),
-        || {
-            let tables = host.run(|| std::fs::read_to_string("/proc/thread-self/net/udp"));
-            let lines = tables.map_or(0, |table| table.lines().skip(1).count());
-            Ok((lines == 0).then_some(()))
-        },
-    )?;
     Ok(())
 }

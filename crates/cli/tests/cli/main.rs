@@ -5,6 +5,7 @@ mod measuring;
 mod program;
 mod refusals;
 mod screen;
+mod serving;
 mod stub;
 mod terminal;
 
@@ -26,7 +27,11 @@ fn main() -> ExitCode {
         ("redirects_and_tokens", joining::redirects_and_tokens),
         ("a_closed_pipe_is_no_error", joining::closed_pipe),
         ("a_lost_server_is_told", joining::lost_server),
-        ("serve_obeys_its_standard_input", joining::serve),
+        ("serve_gives_what_is_set", serving::options),
+        ("serve_ends_with_its_clients", serving::ends),
+        ("serve_keeps_its_token_and_history", serving::starts_again),
+        ("serve_over_https", serving::https),
+        ("serve_says_what_it_cannot_use", serving::refusals),
         ("usage", refusals::usage),
         ("nobody_listens", refusals::nobody_listens),
         ("nobody_answers", refusals::nobody_answers),

@@ -39,7 +39,7 @@ fn path(chain: &Chain, v6: bool) -> Vec<String> {
 }
 
 pub(crate) fn trace(v6: bool) -> Result<()> {
-    let (chain, mut server) = three_routers(v6)?;
+    let (chain, server) = three_routers(v6)?;
     let ended = run(
         &chain,
         &server,

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -13,6 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use perpacket_lab::{Node, Process, until};
 use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::stub::forward;
 
 /// What every wait is limited to, on a machine that is busy with something else.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
@@ -155,10 +158,6 @@ impl Program {
         )?)
     }
 
-    pub(crate) fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
     /// What it is when it has ended by itself.
     pub(crate) fn end(mut self) -> Result<Ended> {
         let status = wait(&mut self.process, || {
@@ -258,22 +257,85 @@ pub(crate) struct Json {
     pub(crate) report: Value,
 }
 
-/// A server, and its endpoint.
+/// A server, its endpoint, and how to ask it.
 pub(crate) struct Server {
     pub(crate) program: Program,
     pub(crate) endpoint: String,
+    node: Node,
+    token: String,
+    _folder: TempDir,
 }
 
 impl Server {
     pub(crate) fn start(node: &Node, address: IpAddr) -> Result<Self> {
-        let bind = address.to_string();
-        let mut program = Program::start(node, &["serve", "--bind", &bind, "--port", "0"])?;
-        let endpoint = program.line("endpoint ")?;
-        Ok(Self { program, endpoint })
+        Self::with(node, address, &[])
+    }
+
+    /// With more options.
+    pub(crate) fn with(node: &Node, address: IpAddr, options: &[&str]) -> Result<Self> {
+        let folder = TempDir::new()?;
+        let file = folder.path().join("token");
+        let mut command = perpacket();
+        command
+            .args(["serve", "--bind", &address.to_string(), "--port", "0"])
+            .args(["--database", ":memory:", "--token-file"])
+            .arg(&file)
+            .args(options);
+        let mut program = Program::spawn(node, &mut command)?;
+        let token = program.line("token ")?;
+        Self::running(node, program, token, folder)
+    }
+
+    /// One that was started, with what it keeps in this folder.
+    pub(crate) fn running(
+        node: &Node,
+        mut program: Program,
+        token: String,
+        folder: TempDir,
+    ) -> Result<Self> {
+        Ok(Self {
+            endpoint: program.line("endpoint ")?,
+            node: node.clone(),
+            token,
+            program,
+            _folder: folder,
+        })
+    }
+
+    /// The address of HTTP.
+    pub(crate) fn socket(&self) -> Result<SocketAddr> {
+        let socket = self.endpoint.strip_prefix("http://");
+        let socket = socket.and_then(|it| it.strip_suffix("/whip"));
+        Ok(socket.context("another URL")?.parse()?)
+    }
+
+    /// What it answers to an operator.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value> {
+        let socket = self.socket()?;
+        let Self { token, node, .. } = self;
+        let length = body.len();
+        let answer = forward(
+            node,
+            socket,
+            &format!(
+                "{method} {path} HTTP/1.1\r\nhost: {socket}\r\nauthorization: Bearer {token}\r\n\
+                 content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+            ),
+        );
+        let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+        serde_json::from_str(body).with_context(|| answer.clone())
     }
 
     /// Waits until so many sessions have come and gone.
-    pub(crate) fn has_seen(&mut self, sessions: usize) -> Result<()> {
-        self.program.lines("sessions 0", sessions)
+    pub(crate) fn has_seen(&self, sessions: usize) -> Result<()> {
+        let gone = || {
+            let answer = self.ask("GET", "/api/clients?state=all", "").ok()?;
+            let clients = answer["clients"].as_array()?;
+            let is_over = |client: &Value| client["ended"] != Value::Null;
+            (clients.len() == sessions && clients.iter().all(is_over)).then_some(())
+        };
+        let what = || format!("{sessions} sessions, and none left");
+        until(DEADLINE, what, || Ok(gone()))?;
+        Ok(())
     }
 }

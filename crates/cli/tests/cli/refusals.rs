@@ -30,6 +30,9 @@ pub(crate) fn usage() -> Result<()> {
         &["qos", "http://127.0.0.1/", "--marks", "AF99"],
         &["qos", "http://127.0.0.1/", "--marks", "EF+ce"],
         &["qos", "http://127.0.0.1/", "--marks", &["EF"; 33].join(",")],
+        &["serve", "--tls-cert", "cert.pem"],
+        &["serve", "--origin", "example.org"],
+        &["serve", "--keep-days", "0"],
     ] {
         let ended = Program::run(&host, args)?.with(2)?;
         ensure!(
@@ -120,7 +123,7 @@ pub(crate) fn udp_is_blocked() -> Result<()> {
     chain.routers[0].nft(
         "table inet t { chain c { type filter hook forward priority 0; meta l4proto udp drop; }; }",
     )?;
-    let mut server = Server::start(&chain.right, chain.right_v4())?;
+    let server = Server::start(&chain.right, chain.right_v4())?;
     let args = ["connect", &server.endpoint, "--timeout", "2"];
     let ended = Program::run(&chain.left, &args)?.with(1)?;
     ended.complains("is not connected within 2 s: the server is at 10.0.1.2:")?;

@@ -12,7 +12,6 @@
 //! (CORS).
 
 mod ice_servers;
-mod problem;
 
 use std::net::SocketAddr;
 
@@ -22,7 +21,9 @@ use axum::{
     extract::{ConnectInfo, DefaultBodyLimit, Path, State, rejection::BytesRejection},
     http::{
         Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-        header::{AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION, RETRY_AFTER},
+        header::{
+            AUTHORIZATION, CONTENT_TYPE, ETAG, IF_MATCH, LINK, LOCATION, RETRY_AFTER, USER_AGENT,
+        },
     },
     response::{IntoResponse, Response},
     routing::{delete, post},
@@ -33,8 +34,7 @@ use tower_http::{
     set_header::SetResponseHeaderLayer,
 };
 
-use crate::{CreateError, Hints, Sessions};
-use problem::Problem;
+use crate::{CreateError, Hints, Sessions, problem::Problem};
 
 /// What can be posted (RFC 9725 §4.2).
 const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
@@ -50,6 +50,9 @@ const LONGEST_OFFER: usize = 1 << 16;
 
 /// What is read of a longer one, in bytes: a client that still writes may not see the answer.
 const LONGEST_BODY: usize = 1 << 20;
+
+/// What is kept of the name that a client gives itself, characters.
+const LONGEST_NAME: usize = 256;
 
 /// The service. Serve it with
 /// [`into_make_service_with_connect_info::<SocketAddr>`](Router::into_make_service_with_connect_info),
@@ -102,6 +105,10 @@ async fn create(
         client: extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map(|ConnectInfo(address)| address.ip().to_canonical()),
+        user_agent: headers
+            .get(USER_AGENT)
+            .and_then(|value| value.to_str().ok())
+            .map(|name| name.chars().take(LONGEST_NAME).collect()),
         ..Hints::default()
     };
     let answered = sessions.create(offer, hints).await?;
@@ -160,9 +167,9 @@ impl From<CreateError> for Problem {
         let status = match error {
             CreateError::Malformed(_) | CreateError::TooMany { .. } => StatusCode::BAD_REQUEST,
             CreateError::NothingOffered => StatusCode::UNPROCESSABLE_ENTITY,
-            CreateError::TooManySessions { .. } | CreateError::ShuttingDown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            CreateError::TooManySessions { .. }
+            | CreateError::TooManyOfAddress { .. }
+            | CreateError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             CreateError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         if status.is_server_error() {
