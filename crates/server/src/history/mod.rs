@@ -6,9 +6,10 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let history = History::open(&DatabaseUrl::Memory, "here", Retention::default()).await?;
+//! let now = std::time::UNIX_EPOCH.elapsed()?.as_millis();
 //! history.record(Entry::Sample(Sample {
 //!     client: "a".into(),
-//!     at: 1_700_000_000_000,
+//!     at: now.try_into()?,
 //!     data: serde_json::json!({"rtt_ms": 12.3}),
 //! }));
 //! history.flush().await?;
