@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use hyper::Method;
 use hyper::header::LOCATION;
+use perpacket_lab::until;
 use serde_json::{Value, json};
 use webrtc::peer_connection::RTCPeerConnection;
 use webrtc::peer_connection::configuration::RTCConfiguration;
 use webrtc::peer_connection::sdp::session_description::RTCSessionDescription;
 
 use super::scene::Scene;
-use crate::support::connection;
+use crate::support::connection::{self, DEADLINE};
 use crate::support::hosts::Family;
 use crate::whip::client::Offer;
 use crate::whip::http;
@@ -38,9 +39,24 @@ pub(crate) fn cut_off() -> Result<()> {
     ensure!(view["asked"]["all"]["ttl"] == Value::Null, "{view}");
     client.echo("still here")?;
 
-    let changes = scene.operator.get(&format!("/api/clients/{id}/changes"))?;
-    let changes = changes.is(200)?;
-    println!("{changes:#}");
+    // What the history says comes a moment later.
+    let by_guard = || {
+        let changes = scene
+            .operator
+            .get(&format!("/api/clients/{id}/changes"))
+            .ok()?;
+        let all = changes.json["changes"].as_array()?.clone();
+        let mut by_guard = all.into_iter().filter(|change| change["by"] == "guard");
+        by_guard.next()
+    };
+    let taken_back = until(
+        DEADLINE,
+        || "the change to be taken back in the history".to_owned(),
+        || Ok(by_guard()),
+    )?;
+    ensure!(taken_back["reason"] == reason, "{taken_back:#}");
+    ensure!(taken_back["before"]["ttl"] == 1, "{taken_back:#}");
+    ensure!(taken_back["after"]["ttl"] == Value::Null, "{taken_back:#}");
     Ok(())
 }
 

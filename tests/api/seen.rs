@@ -22,7 +22,6 @@ pub(crate) fn client(family: Family) -> Result<()> {
             && view["applied"]["srtp"]["sent"].as_u64() > Some(20)
     };
     let view = scene.wait_for(&id, "to be sampled", is_sampled)?;
-    println!("{view:#}");
     let sample = &view["sample"];
     ensure!(view["id"] == *id && view["server"] == "lab", "{view}");
     ensure!(
