@@ -28,7 +28,6 @@ mod undisturbed {
 use std::collections::HashMap;
 use std::env;
 use std::fmt;
-use std::fs;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -38,6 +37,7 @@ use perpacket_lab::Test;
 
 use support::hosts::Family;
 use support::measured::Way;
+use support::processors::{Awake, Processors};
 use support::wire::complies;
 use undisturbed::media::Received;
 use undisturbed::scene::{During, HOPS, NARROW, OPTIONS, Scene, Seen};
@@ -70,6 +70,7 @@ fn main() -> ExitCode {
 
 fn nothing_is_disturbed(way: Way, family: Family) -> Result<()> {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _awake = Awake::new();
     let seconds = match env::var("PERPACKET_UNDISTURBED") {
         Ok(seconds) => seconds.parse().context("PERPACKET_UNDISTURBED")?,
         Err(_) => 2,
@@ -111,32 +112,6 @@ fn nothing_is_disturbed(way: Way, family: Family) -> Result<()> {
         }
     }
     scene.finish()
-}
-
-/// What the processors have done since the machine was started (`proc_stat(5)`).
-struct Processors {
-    stolen: f64,
-    all: f64,
-}
-
-impl Processors {
-    fn now() -> Result<Self> {
-        let stat = fs::read_to_string("/proc/stat")?;
-        let all = stat.lines().next().context("empty")?.split_whitespace();
-        // What guests have used is counted among what users have.
-        let times = all.skip(1).take(8).map(str::parse);
-        let times = times.collect::<Result<Vec<f64>, _>>()?;
-        Ok(Self {
-            stolen: *times.get(7).context("no steal")?,
-            all: times.iter().sum(),
-        })
-    }
-
-    /// Which part of the time since then was taken away.
-    fn stolen_since(&self) -> Result<f64> {
-        let now = Self::now()?;
-        Ok((now.stolen - self.stolen) / (now.all - self.all).max(1.0))
-    }
 }
 
 /// What is to be told of a while; nothing was lost, and nothing looked different.

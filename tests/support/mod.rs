@@ -18,5 +18,6 @@ pub(crate) mod media;
 pub(crate) mod nat;
 pub(crate) mod numbers;
 pub(crate) mod peer;
+pub(crate) mod processors;
 pub(crate) mod relayed;
 pub(crate) mod wire;

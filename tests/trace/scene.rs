@@ -12,6 +12,7 @@ use perpacket_webrtc::StunHeader;
 use crate::support::connection::DEADLINE;
 use crate::support::hosts::Family;
 use crate::support::measured::{Measured, Way};
+use crate::support::processors::Awake;
 
 /// Held by tests while they use the processors; by one that measures how exact times are, alone.
 static PROCESSORS: RwLock<()> = RwLock::new(());
@@ -22,8 +23,9 @@ pub(crate) fn shared() -> RwLockReadGuard<'static, ()> {
 }
 
 /// For a test that nothing else of this program is to disturb.
-pub(crate) fn alone() -> RwLockWriteGuard<'static, ()> {
-    PROCESSORS.write().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn alone() -> (RwLockWriteGuard<'static, ()>, Awake) {
+    let alone = PROCESSORS.write().unwrap_or_else(PoisonError::into_inner);
+    (alone, Awake::new())
 }
 
 pub(crate) struct Scene {
