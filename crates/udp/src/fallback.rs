@@ -12,7 +12,10 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::sync::watch;
 
-use crate::{Capabilities, DfMode, IcmpError, RecvMeta, Support, Tos, Transmit, socket::Config};
+use crate::{
+    BatchCounters, Capabilities, DfMode, IcmpError, RecvBatch, RecvMeta, Support, Tos, Transmit,
+    batch::Refill, batching::OnDropped, socket::Config,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Values {
@@ -203,6 +206,40 @@ impl Socket {
         }
     }
 
+    /// There is nothing to gather with.
+    pub(crate) fn start(_socket: &Arc<Self>) {}
+
+    #[expect(clippy::unused_self, reason = "the same on every platform")]
+    pub(crate) fn end(&self) {}
+
+    #[expect(clippy::unused_self, reason = "the same on every platform")]
+    pub(crate) fn batch_counters(&self) -> Option<BatchCounters> {
+        None
+    }
+
+    #[expect(clippy::unused_self, reason = "the same on every platform")]
+    pub(crate) fn on_dropped(&self, _f: OnDropped) -> bool {
+        false
+    }
+
+    pub(crate) async fn recv_batch(&self, batch: &mut RecvBatch) -> io::Result<()> {
+        let Refill {
+            bytes, datagrams, ..
+        } = batch.refill();
+        let meta = self.recv(bytes).await?;
+        datagrams.push((0..meta.len, meta));
+        Ok(())
+    }
+
+    pub(crate) fn try_recv_batch(&self, batch: &mut RecvBatch) -> io::Result<()> {
+        let Refill {
+            bytes, datagrams, ..
+        } = batch.refill();
+        let meta = self.try_recv(bytes)?;
+        datagrams.push((0..meta.len, meta));
+        Ok(())
+    }
+
     pub(crate) fn ttl(&self) -> io::Result<u8> {
         Ok(self.lock().default.ttl)
     }
@@ -251,6 +288,15 @@ impl Socket {
     #[expect(clippy::unused_self, reason = "the same on every platform")]
     pub(crate) fn set_df_mode(&self, _mode: DfMode) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Datagrams come one by one.
+pub(crate) struct BatchState;
+
+impl BatchState {
+    pub(crate) fn new(_messages: usize) -> Self {
+        Self
     }
 }
 

@@ -36,6 +36,8 @@
 
 #![deny(unsafe_code)]
 
+mod batch;
+mod batching;
 mod capabilities;
 mod df;
 mod error;
@@ -63,6 +65,8 @@ mod imp;
 #[path = "linux/mod.rs"]
 mod imp;
 
+pub use batch::RecvBatch;
+pub use batching::{BatchCounters, Batching};
 pub use capabilities::{Capabilities, Support};
 pub use df::DfMode;
 pub use error::{Error, OptionsError};

@@ -2,7 +2,10 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
 use tokio::sync::watch;
 
-use crate::{Capabilities, DfMode, Error, IcmpError, MessageOptions, RecvMeta, Tos, Transmit, imp};
+use crate::{
+    BatchCounters, Batching, Capabilities, DfMode, Error, IcmpError, MessageOptions, RecvBatch,
+    RecvMeta, Tos, Transmit, imp,
+};
 
 /// How a [`UdpSocket`] is to be made.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) address: SocketAddr,
     pub(crate) only_v6: bool,
     pub(crate) timestamps: bool,
+    pub(crate) recv_batches: bool,
+    pub(crate) batching: Option<Batching>,
     pub(crate) df_on: DfMode,
     pub(crate) df_off: DfMode,
     pub(crate) recv_buffer: Option<usize>,
@@ -29,6 +34,8 @@ impl UdpSocketBuilder {
                 address,
                 only_v6: false,
                 timestamps: false,
+                recv_batches: false,
+                batching: None,
                 df_on: DfMode::Probe,
                 df_off: DfMode::Omit,
                 recv_buffer: None,
@@ -49,6 +56,27 @@ impl UdpSocketBuilder {
     #[must_use]
     pub fn timestamps(mut self, timestamps: bool) -> Self {
         self.config.timestamps = timestamps;
+        self
+    }
+
+    /// Whether the socket receives as many datagrams by one system call as there are (`recvmmsg(2)`), and takes
+    /// runs of them that the kernel has put together (`UDP_GRO`, `udp(7)`): what many of them cost is a fifth then.
+    /// Off by default, because it pays only where several come at a time.
+    ///
+    /// [`UdpSocket::recv_batch`] hands them out together, in storage of the caller's;
+    /// [`UdpSocket::recv_from`] one by one, which copies those that have to wait. All datagrams of a run have
+    /// one [`RecvMeta::timestamp`].
+    #[must_use]
+    pub fn recv_batches(mut self, batches: bool) -> Self {
+        self.config.recv_batches = batches;
+        self
+    }
+
+    /// Gathers what is sent, and sends it with few system calls: see [`Batching`]. Off by default, because the
+    /// result of a send says then only that a datagram was queued. Linux alone has it: elsewhere it changes nothing.
+    #[must_use]
+    pub fn batching(mut self, batching: Batching) -> Self {
+        self.config.batching = Some(batching);
         self
     }
 
@@ -93,7 +121,7 @@ impl UdpSocketBuilder {
     pub fn bind(self) -> Result<UdpSocket, Error> {
         let address = self.config.address;
         imp::Socket::bind(&self.config)
-            .map(UdpSocket::from)
+            .map(UdpSocket::new)
             .map_err(|source| Error::Bind { address, source })
     }
 }
@@ -133,16 +161,16 @@ pub struct UdpSocket {
     alive: watch::Sender<()>,
 }
 
-impl From<imp::Socket> for UdpSocket {
-    fn from(socket: imp::Socket) -> Self {
+impl UdpSocket {
+    fn new(socket: imp::Socket) -> Self {
+        let socket = Arc::new(socket);
+        imp::Socket::start(&socket);
         Self {
-            socket: Arc::new(socket),
+            socket,
             alive: watch::Sender::new(()),
         }
     }
-}
 
-impl UdpSocket {
     /// A socket bound to `address` with the defaults of [`UdpSocket::builder`]; port 0 takes any
     /// free port. To be called on a tokio runtime with I/O enabled.
     ///
@@ -169,7 +197,7 @@ impl UdpSocket {
         let local = socket.local_addr().unwrap_or(unknown);
         let config = UdpSocketBuilder::new(local).config;
         imp::Socket::adopt(socket, &config)
-            .map(Self::from)
+            .map(Self::new)
             .map_err(|source| Error::Configure {
                 operation: "take over the descriptor",
                 local,
@@ -252,6 +280,32 @@ impl UdpSocket {
             .map_err(|source| self.receive_error(source))
     }
 
+    /// Receives all datagrams that are there, and waits until there is one. Their number is in `batch`. Dropping the
+    /// future before it is done loses nothing.
+    ///
+    /// Where the socket was not made for [`recv_batches`](UdpSocketBuilder::recv_batches), the kernel hands over each
+    /// datagram by itself, but still several by one system call.
+    ///
+    /// # Errors
+    /// As [`recv_from`](Self::recv_from).
+    pub async fn recv_batch(&self, batch: &mut RecvBatch) -> Result<(), Error> {
+        self.socket
+            .recv_batch(batch)
+            .await
+            .map_err(|source| self.receive_error(source))
+    }
+
+    /// Receives all datagrams that are there, without waiting: none there is an [`Error::Receive`] of the kind
+    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock).
+    ///
+    /// # Errors
+    /// As [`recv_from`](Self::recv_from).
+    pub fn try_recv_batch(&self, batch: &mut RecvBatch) -> Result<(), Error> {
+        self.socket
+            .try_recv_batch(batch)
+            .map_err(|source| self.receive_error(source))
+    }
+
     /// What the network says of this socket's datagrams, from now on until the subscription is
     /// dropped. There can be several. While there is one, the default DF mode costs one more
     /// descriptor too, because a socket that receives errors cannot be relied on for sending.
@@ -294,6 +348,22 @@ impl UdpSocket {
                 _stamping: stamping,
             })
             .map_err(|source| self.configure_error("ask for timestamps", source))
+    }
+
+    /// What the socket has gathered; `None` where it was not made for [`Batching`].
+    #[must_use]
+    pub fn batch_counters(&self) -> Option<BatchCounters> {
+        self.socket.batch_counters()
+    }
+
+    /// Has `f` called with every datagram that was queued and could not go out, and with what the kernel said. To be
+    /// set once, before anything is sent: `false`, and nothing is changed, where it was set before or the socket was
+    /// not made for [`Batching`].
+    pub fn on_dropped(
+        &self,
+        f: impl Fn(&Transmit<'_>, &std::io::Error) + Send + Sync + 'static,
+    ) -> bool {
+        self.socket.on_dropped(Box::new(f))
     }
 
     /// The TTL, or hop limit, of datagrams whose options leave it open.
@@ -366,6 +436,13 @@ impl UdpSocket {
             local: self.local_addr(),
             source,
         }
+    }
+}
+
+impl Drop for UdpSocket {
+    /// Sends what is queued, as far as there is room for it.
+    fn drop(&mut self) {
+        self.socket.end();
     }
 }
 

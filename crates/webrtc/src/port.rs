@@ -5,7 +5,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use perpacket_udp::{IcmpError, IcmpErrors, MessageOptions, RecvMeta, Transmit, UdpSocket};
+use perpacket_udp::{
+    Error, IcmpError, IcmpErrors, MessageOptions, RecvBatch, RecvMeta, Transmit, UdpSocket,
+};
 
 use crate::{
     Classified, DropCause, Event, PacketClass, Relayed, RtpStream, channel_binding, classify,
@@ -238,18 +240,29 @@ impl Port {
         loop {
             match socket.recv_from(buffer).await {
                 Ok(meta) => return meta,
-                Err(error) => {
-                    tracing::warn!(%error, "trying again");
-                    self.emit(|session, local| Event::ReceiveFailed {
-                        session,
-                        local,
-                        error: error.to_string(),
-                    });
-                    tokio::time::sleep(rest).await;
-                    rest = REST.1.min(rest * 2);
-                }
+                Err(error) => self.receive_failed(&error, &mut rest).await,
             }
         }
+    }
+
+    /// All datagrams that are there, and at least one, whatever the kernel says meanwhile. Cancel-safe.
+    pub(crate) async fn receive_batch(&self, socket: &UdpSocket, batch: &mut RecvBatch) {
+        let mut rest = REST.0;
+        while let Err(error) = socket.recv_batch(batch).await {
+            self.receive_failed(&error, &mut rest).await;
+        }
+    }
+
+    #[cold]
+    async fn receive_failed(&self, error: &Error, rest: &mut Duration) {
+        tracing::warn!(%error, "trying again");
+        self.emit(|session, local| Event::ReceiveFailed {
+            session,
+            local,
+            error: error.to_string(),
+        });
+        tokio::time::sleep(*rest).await;
+        *rest = REST.1.min(*rest * 2);
     }
 
     pub(crate) fn dropped(&self, outgoing: &Outgoing, length: usize, cause: DropCause) {

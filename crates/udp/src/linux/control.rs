@@ -10,8 +10,11 @@ use super::refused::Field;
 use crate::{IpOptions, MessageOptions, Tos, Transmit};
 
 const INT: usize = space(size_of::<i32>());
-const V4: usize = 4 * INT + space(size_of::<libc::in_pktinfo>()) + space(IpOptions::CAPACITY);
-const V6: usize = 6 * INT + space(size_of::<libc::in6_pktinfo>());
+/// The size of a run's datagrams.
+const SEGMENT: usize = space(size_of::<u16>());
+const V4: usize =
+    SEGMENT + 4 * INT + space(size_of::<libc::in_pktinfo>()) + space(IpOptions::CAPACITY);
+const V6: usize = SEGMENT + 6 * INT + space(size_of::<libc::in6_pktinfo>());
 
 /// Room for all messages of the larger family.
 pub(super) type SendControl = Control<{ if V4 > V6 { V4 } else { V6 } }>;
@@ -156,6 +159,12 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Has the contents go out as a run of datagrams of so many bytes, of which the last may be shorter (`udp(7)`).
+pub(super) fn encode_segment(segment: u16, control: &mut SendControl) {
+    let result = control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
+    debug_assert!(result.is_ok(), "the capacity counts it");
 }
 
 /// Asks for a timestamp of this datagram alone, under a number:

@@ -1,5 +1,6 @@
 //! The whole thing, on Linux.
 
+mod batching;
 #[allow(unreachable_pub, reason = "public where it is fuzzed")]
 pub mod cmsg;
 mod control;
@@ -14,4 +15,4 @@ mod twins;
 
 pub(crate) use errors::Subscription;
 pub(crate) use raw::RawIcmp;
-pub(crate) use socket::{Socket, Stamping};
+pub(crate) use socket::{BatchState, Socket, Stamping};

@@ -55,7 +55,7 @@ impl RawIcmp {
             let mut control = ControlBuffer::new();
             match receive_message(self.0.get_ref().as_fd(), buffer, &mut control, 0) {
                 Ok(received) => {
-                    if let Some(meta) = receive::meta(&received) {
+                    if let Some((meta, _)) = receive::meta(&received) {
                         return Ok(meta);
                     }
                 }

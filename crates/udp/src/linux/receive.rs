@@ -19,6 +19,9 @@ mod origin {
     pub(super) const TIMESTAMPING: u8 = 4;
 }
 
+/// `UDP_GRO` of `linux/udp.h`.
+pub(super) const UDP_GRO: i32 = 104;
+
 /// The fields that any received message may carry.
 #[derive(Default)]
 struct Fields<'a> {
@@ -29,6 +32,7 @@ struct Fields<'a> {
     timestamp: Option<SystemTime>,
     error: Option<&'a [u8]>,
     sent: Option<SystemTime>,
+    segment: Option<usize>,
 }
 
 impl<'a> Fields<'a> {
@@ -60,6 +64,10 @@ impl<'a> Fields<'a> {
                 // struct scm_timestamping { struct timespec ts[3]; }: the first is by software.
                 (libc::SOL_SOCKET, libc::SCM_TIMESTAMPING) => {
                     fields.sent = timestamp(&payload[..payload.len() / 3]);
+                }
+                (libc::SOL_UDP, UDP_GRO) => {
+                    let segment = payload.first_chunk().map(|int| i32::from_ne_bytes(*int));
+                    fields.segment = segment.and_then(|segment| usize::try_from(segment).ok());
                 }
                 (libc::SOL_IP, libc::IP_RECVERR) | (libc::SOL_IPV6, libc::IPV6_RECVERR) => {
                     fields.error = Some(payload);
@@ -98,8 +106,9 @@ fn timestamp(payload: &[u8]) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
-/// The metadata of a datagram; `None` if it has no sender, which no UDP datagram lacks.
-pub(super) fn meta(received: &Received<'_>) -> Option<RecvMeta> {
+/// The metadata of a message, and of how many bytes each datagram is that was put together into it; `None` if it
+/// has no sender, which no UDP datagram lacks.
+pub(super) fn meta(received: &Received<'_>) -> Option<(RecvMeta, Option<usize>)> {
     let fields = Fields::read(received.control);
     let source = received.source?;
     let destination = fields
@@ -108,7 +117,7 @@ pub(super) fn meta(received: &Received<'_>) -> Option<RecvMeta> {
             (SocketAddr::V6(_), IpAddr::V4(v4)) => v4.to_ipv6_mapped().into(),
             _ => destination,
         });
-    Some(RecvMeta {
+    let meta = RecvMeta {
         len: received.len,
         truncated: received.flags & libc::MSG_TRUNC != 0,
         source,
@@ -117,7 +126,8 @@ pub(super) fn meta(received: &Received<'_>) -> Option<RecvMeta> {
         ttl: fields.ttl,
         tos: fields.tos,
         timestamp: fields.timestamp,
-    })
+    };
+    Some((meta, fields.segment))
 }
 
 /// An entry of the error queue; `None` for one that is no error of a datagram, a timestamp say.

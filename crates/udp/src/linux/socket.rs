@@ -1,3 +1,5 @@
+mod flush;
+mod recv;
 mod send;
 
 use std::{
@@ -17,15 +19,17 @@ use tokio::{
     task::consume_budget,
 };
 
-use self::send::is_pending;
+pub(crate) use self::recv::BatchState;
+use self::recv::Leftover;
+pub(super) use self::send::Carrier;
 use super::{
+    batching::Batcher,
     errors::Errors,
-    receive,
     refused::{Field, Refused},
-    sys::{ControlBuffer, get_option, receive_message, register, set_option},
+    sys::{get_option, register, set_option},
     twins::{Twins, new_socket, prepare_main, set_df_mode},
 };
-use crate::{Capabilities, DfMode, RecvMeta, Support, Tos, socket::Config};
+use crate::{Capabilities, DfMode, Support, Tos, socket::Config};
 
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -45,6 +49,11 @@ pub(crate) struct Socket {
     mode_now: Mutex<DfMode>,
     refused: Refused,
     errors: Errors,
+    /// Receives as many datagrams at a time as there are.
+    batches: bool,
+    leftover: Leftover,
+    /// Gathers what is sent.
+    batcher: Option<Batcher>,
 }
 
 impl Socket {
@@ -94,7 +103,7 @@ impl Socket {
         let mode = DfMode::from_raw(get_option(fd, libc::SOL_IP, libc::IP_MTU_DISCOVER)?)
             .unwrap_or(DfMode::Want);
         let tos = read_tos(&socket, local)?;
-        Ok(Self {
+        let socket = Self {
             twins: Twins::default(),
             main: register(socket, Interest::READABLE)?,
             local,
@@ -107,7 +116,16 @@ impl Socket {
             mode_now: Mutex::new(mode),
             refused: Refused::default(),
             errors: Errors::new(),
-        })
+            batches: config.recv_batches,
+            leftover: Leftover::default(),
+            batcher: config.batching.map(Batcher::new),
+        };
+        if config.recv_batches
+            && let Err(error) = socket.receive_runs()
+        {
+            tracing::debug!(%error, "the kernel does not put datagrams together");
+        }
+        Ok(socket)
     }
 
     pub(crate) fn local_addr(&self) -> SocketAddr {
@@ -157,41 +175,6 @@ impl Socket {
             icmp_errors: true,
             recv_meta: true,
             send_timestamps: support(Field::Timestamp) == Support::PerMessage,
-        }
-    }
-
-    pub(crate) async fn recv(&self, buffer: &mut [u8]) -> io::Result<RecvMeta> {
-        loop {
-            // Waiting for readiness alone lets a flood keep the thread to itself.
-            consume_budget().await;
-            let mut guard = self
-                .main
-                .ready(Interest::READABLE | Interest::ERROR)
-                .await?;
-            if guard.ready().is_error() && self.errors.drain(self.main(), None) {
-                guard.clear_ready_matching(Ready::ERROR);
-            }
-            match self.try_recv(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    guard.clear_ready_matching(Ready::READABLE);
-                }
-                result => return result,
-            }
-        }
-    }
-
-    pub(crate) fn try_recv(&self, buffer: &mut [u8]) -> io::Result<RecvMeta> {
-        let mut control = ControlBuffer::new();
-        loop {
-            match receive_message(self.main().as_fd(), buffer, &mut control, 0) {
-                Ok(received) => {
-                    if let Some(meta) = receive::meta(&received) {
-                        return Ok(meta);
-                    }
-                }
-                Err(error) if is_pending(&error) || error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! The system calls, each behind a safe function.
 #![expect(unsafe_code, reason = "this is where the system calls are made")]
 
+mod many;
+
 use std::{
     io, mem,
     net::SocketAddr,
@@ -13,6 +15,8 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime::Handle,
 };
+
+pub(super) use many::{MESSAGES, Outbound, receive_messages, send_messages};
 
 /// Room for every control message that a receive can bring: on a dual-stack socket the IPv4 and the
 /// IPv6 form of TTL, TOS and destination, two kinds of timestamp, and an extended error with its offender.

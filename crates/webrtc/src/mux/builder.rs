@@ -164,6 +164,8 @@ impl CustomMuxBuilder {
         UdpSocket::builder(address)
             .only_v6(true)
             .recv_buffer(self.receive_buffer)
+            // Datagrams of many peers come together.
+            .recv_batches(true)
             .bind()
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use perpacket_udp::{IcmpErrors, RecvMeta, UdpSocket};
+use perpacket_udp::{IcmpErrors, RecvBatch, RecvMeta, UdpSocket};
 
 use super::{
     Shared, check,
@@ -22,17 +22,19 @@ const BUFFER: usize = 8192;
 /// Reads a socket until the mux is closed.
 pub(super) async fn read(shared: Arc<Shared>, sockets: Arc<Vec<UdpSocket>>, socket: usize) {
     let mut closed = shared.closed.subscribe();
-    let mut buffer = vec![0; BUFFER];
+    let mut batch = RecvBatch::new();
     loop {
-        let meta = tokio::select! {
+        tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => return,
-            meta = shared.port.receive(&sockets[socket], &mut buffer) => meta,
-        };
-        if meta.truncated {
-            shared.refused.count(Refused::Truncated);
-        } else {
-            shared.dispatch(socket, &buffer[..meta.len], &meta);
+            () = shared.port.receive_batch(&sockets[socket], &mut batch) => {}
+        }
+        for (datagram, meta) in batch.iter() {
+            if meta.truncated || datagram.len() > BUFFER {
+                shared.refused.count(Refused::Truncated);
+            } else {
+                shared.dispatch(socket, datagram, meta);
+            }
         }
     }
 }

@@ -27,15 +27,15 @@ use crate::{DfMode, MessageOptions, Tos, Transmit};
 const PENDING_ERRORS: usize = 4;
 
 /// Who sends a datagram.
-#[derive(Clone, Copy)]
-enum Carrier<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Carrier {
     Main,
-    Twin(&'a Descriptor),
+    Twin(DfMode),
     Locked(DfMode),
 }
 
 impl Socket {
-    pub(crate) async fn send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+    pub(super) async fn send_alone(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
         loop {
             consume_budget().await;
             let carrier = self.carrier(transmit)?;
@@ -48,14 +48,14 @@ impl Socket {
         }
     }
 
-    pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+    pub(super) fn try_send_alone(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
         self.send_by(self.carrier(transmit)?, transmit)
     }
 
     /// Which descriptor's DF mode fits the datagram. Where a twin cannot be made, main's mode is
     /// switched under a lock from then on.
     #[inline]
-    fn carrier(&self, transmit: &Transmit<'_>) -> io::Result<Carrier<'_>> {
+    pub(super) fn carrier(&self, transmit: &Transmit<'_>) -> io::Result<Carrier> {
         let family = Family::of(transmit.destination);
         let mode = match (family, transmit.options.df_bit) {
             (_, Some(true)) if transmit.probe.is_some() => Some(DfMode::Probe),
@@ -77,7 +77,7 @@ impl Socket {
             _ => return Ok(Carrier::Main),
         };
         match self.twins.get(mode, self.main(), self.local) {
-            Ok(twin) => Ok(Carrier::Twin(twin)),
+            Ok(_) => Ok(Carrier::Twin(mode)),
             // The own address has gone, for a while maybe: no socket can send from it now.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(error),
             Err(error) => {
@@ -88,18 +88,41 @@ impl Socket {
         }
     }
 
-    fn send_by(&self, carrier: Carrier<'_>, transmit: &Transmit<'_>) -> io::Result<usize> {
+    pub(super) fn send_by(&self, carrier: Carrier, transmit: &Transmit<'_>) -> io::Result<usize> {
+        self.with_descriptor_of(carrier, |socket| {
+            self.send_past_pending_errors(socket, transmit)
+        })
+    }
+
+    /// Has something done with the descriptor of a carrier, in the carrier's DF mode.
+    #[inline]
+    pub(super) fn with_descriptor_of<R>(
+        &self,
+        carrier: Carrier,
+        f: impl FnOnce(&Descriptor) -> io::Result<R>,
+    ) -> io::Result<R> {
         match carrier {
-            Carrier::Main => self.send_past_pending_errors(self.main(), transmit),
-            Carrier::Twin(twin) => self.send_past_pending_errors(twin, transmit),
+            Carrier::Main => f(self.main()),
+            Carrier::Twin(mode) => f(self.twins.get(mode, self.main(), self.local)?),
             Carrier::Locked(mode) => {
                 let mut now = self.mode_now.lock().unwrap_or_else(PoisonError::into_inner);
                 if *now != mode {
                     set_df_mode(self.main().as_fd(), self.local, mode)?;
                     *now = mode;
                 }
-                self.send_past_pending_errors(self.main(), transmit)
+                f(self.main())
             }
+        }
+    }
+
+    /// What the control messages of a datagram by this descriptor depend on.
+    #[inline]
+    pub(super) fn context(&self, socket: &Descriptor, destination: SocketAddr) -> Context {
+        Context {
+            family: Family::of(destination),
+            socket_tos: Tos::from_byte(self.default_tos.load(Ordering::Relaxed)),
+            without: self.refused.bits(),
+            unpin_source: !ptr::eq(socket, self.main()) && self.local.ip().is_unspecified(),
         }
     }
 
@@ -112,10 +135,9 @@ impl Socket {
         transmit: &Transmit<'_>,
     ) -> io::Result<usize> {
         let is_main = ptr::eq(socket, self.main());
-        let unpin_source = !is_main && self.local.ip().is_unspecified();
         let mut tries = 0;
         loop {
-            let result = self.send_on(socket, transmit, unpin_source);
+            let result = self.send_on(socket, transmit);
             if !result.as_ref().is_err_and(is_pending) || (is_main && !self.errors.on()) {
                 return result;
             }
@@ -135,18 +157,8 @@ impl Socket {
     }
 
     #[inline]
-    fn send_on(
-        &self,
-        socket: &Descriptor,
-        transmit: &Transmit<'_>,
-        unpin_source: bool,
-    ) -> io::Result<usize> {
-        let mut context = Context {
-            family: Family::of(transmit.destination),
-            socket_tos: Tos::from_byte(self.default_tos.load(Ordering::Relaxed)),
-            without: self.refused.bits(),
-            unpin_source,
-        };
+    fn send_on(&self, socket: &Descriptor, transmit: &Transmit<'_>) -> io::Result<usize> {
+        let mut context = self.context(socket, transmit.destination);
         if transmit.probe.is_some() && context.without & Field::Timestamp.bit() == 0 {
             // Without it the kernel refuses the number of the timestamp.
             let _ = report_sent_times(socket.as_fd());
@@ -219,7 +231,7 @@ impl Socket {
 
     /// On an IPv6 socket an IPv4 destination is written in v4-mapped form, and the other way round.
     #[inline]
-    fn in_own_family(&self, destination: SocketAddr) -> SocketAddr {
+    pub(super) fn in_own_family(&self, destination: SocketAddr) -> SocketAddr {
         match destination {
             SocketAddr::V4(v4) if self.local.is_ipv6() => {
                 (v4.ip().to_ipv6_mapped(), v4.port()).into()
@@ -235,9 +247,10 @@ impl Socket {
     ///
     /// Tokio takes an error on a descriptor for the end of writing and never waits on it again, so
     /// each wait is a registration of its own, on a duplicate, and with no error left.
-    async fn writable(&self, carrier: Carrier<'_>) -> io::Result<()> {
+    pub(super) async fn writable(&self, carrier: Carrier) -> io::Result<()> {
         let descriptor = match carrier {
-            Carrier::Twin(twin) => {
+            Carrier::Twin(mode) => {
+                let twin = self.twins.get(mode, self.main(), self.local)?;
                 self.errors.discard(twin);
                 twin
             }
@@ -287,6 +300,8 @@ mod tests {
                 address: local.parse().expect("an address"),
                 only_v6: false,
                 timestamps: false,
+                recv_batches: false,
+                batching: None,
                 df_on: DfMode::Probe,
                 df_off: DfMode::Omit,
                 recv_buffer: None,

@@ -1,0 +1,223 @@
+//! What is sent through a socket that gathers: where it waits, and the plan by which it goes out.
+
+mod plan;
+
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::Notify;
+
+pub(super) use plan::{Apart, Out, Run};
+
+use crate::{BatchCounters, Batching, MessageOptions, Transmit, batching::OnDropped};
+
+/// How much of the storage stays while nothing waits, bytes of datagrams and number of them.
+const KEPT: (usize, usize) = (64 << 10, 512);
+
+pub(super) struct Batcher {
+    limit: usize,
+    queue: Mutex<Queue>,
+    /// What is being sent. Locked before the queue by whoever needs both.
+    pub(super) out: Mutex<Out>,
+    /// There is something to do for the task that sends; it may outlive the socket.
+    pub(super) wake: Arc<Notify>,
+    /// What waited is on its way.
+    pub(super) room: Notify,
+    pub(super) counts: Counts,
+    pub(super) no_runs: AtomicBool,
+    pub(super) ended: AtomicBool,
+    on_dropped: OnceLock<OnDropped>,
+}
+
+impl fmt::Debug for Batcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batcher")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) sent: AtomicU64,
+    pub(super) calls: AtomicU64,
+    pub(super) in_runs: AtomicU64,
+    pub(super) dropped: AtomicU64,
+    pub(super) dropped_bytes: AtomicU64,
+}
+
+/// Datagrams, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Datagrams {
+    pub(super) bytes: Vec<u8>,
+    pub(super) entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    start: usize,
+    pub(super) length: usize,
+    pub(super) destination: SocketAddr,
+    pub(super) options: MessageOptions,
+}
+
+impl Datagrams {
+    fn used(&self) -> usize {
+        self.bytes.len() + self.entries.len() * Batching::OVERHEAD
+    }
+
+    fn push(&mut self, transmit: &Transmit<'_>) {
+        self.entries.push(Entry {
+            start: self.bytes.len(),
+            length: transmit.contents.len(),
+            destination: transmit.destination,
+            options: transmit.options,
+        });
+        self.bytes.extend_from_slice(transmit.contents);
+    }
+
+    pub(super) fn contents(&self, number: usize) -> &[u8] {
+        let Entry { start, length, .. } = self.entries[number];
+        &self.bytes[start..start + length]
+    }
+
+    pub(super) fn transmit(&self, number: usize) -> Transmit<'_> {
+        let entry = &self.entries[number];
+        Transmit::new(self.contents(number), entry.destination).with_options(entry.options)
+    }
+
+    /// The contents of these datagrams; of those that lie one behind the other in one piece.
+    pub(super) fn pieces<'a>(&'a self, numbers: &[usize], pieces: &mut Vec<IoSlice<'a>>) {
+        let mut numbers = numbers.iter().map(|number| &self.entries[*number]);
+        let Some(first) = numbers.next() else { return };
+        let (mut start, mut end) = (first.start, first.start + first.length);
+        for entry in numbers {
+            if entry.start != end {
+                pieces.push(IoSlice::new(&self.bytes[start..end]));
+                start = entry.start;
+            }
+            end = entry.start + entry.length;
+        }
+        pieces.push(IoSlice::new(&self.bytes[start..end]));
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.entries.clear();
+        self.bytes.shrink_to(KEPT.0);
+        self.entries.shrink_to(KEPT.1);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Datagrams,
+    /// Bytes that have been taken from here, and are not sent yet.
+    under_way: usize,
+    /// Something is being sent, or waits for it.
+    active: bool,
+}
+
+/// What becomes of a datagram that somebody sends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Nothing else is on its way: it can go out at once, and whoever sends it wakes the task that sends what comes
+    /// meanwhile.
+    AtOnce,
+    Queued,
+    /// There is no room.
+    Full,
+}
+
+impl Batcher {
+    pub(super) fn new(batching: Batching) -> Self {
+        Self {
+            limit: batching.max_bytes,
+            queue: Mutex::default(),
+            out: Mutex::default(),
+            wake: Arc::default(),
+            room: Notify::new(),
+            counts: Counts::default(),
+            no_runs: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            on_dropped: OnceLock::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn admit(&self, transmit: &Transmit<'_>) -> Admission {
+        let mut queue = self.queue();
+        if !queue.active {
+            queue.active = true;
+            return Admission::AtOnce;
+        }
+        let used = queue.under_way + queue.waiting.used();
+        if used > 0 && used + transmit.contents.len() + Batching::OVERHEAD > self.limit {
+            return Admission::Full;
+        }
+        queue.waiting.push(transmit);
+        Admission::Queued
+    }
+
+    /// Queues one that was to go out at once, whether or not there is room.
+    #[cold]
+    pub(super) fn push(&self, transmit: &Transmit<'_>) {
+        self.queue().waiting.push(transmit);
+    }
+
+    /// Takes what waits into `datagrams`, which are done with. Whether there was anything: if not, what is sent next
+    /// goes out at once.
+    pub(super) fn take(&self, datagrams: &mut Datagrams) -> bool {
+        datagrams.clear();
+        let mut queue = self.queue();
+        std::mem::swap(&mut queue.waiting, datagrams);
+        let before = queue.under_way;
+        queue.under_way = datagrams.used();
+        queue.active = !datagrams.entries.is_empty();
+        let active = queue.active;
+        drop(queue);
+        if before > 0 || active {
+            self.room.notify_waiters();
+        }
+        active
+    }
+
+    /// A datagram cannot go out.
+    #[cold]
+    pub(super) fn dropped(&self, transmit: &Transmit<'_>, error: &io::Error) {
+        tracing::debug!(%error, destination = %transmit.destination, "queued datagram dropped");
+        self.counts.dropped.fetch_add(1, Relaxed);
+        let bytes = transmit.contents.len() as u64;
+        self.counts.dropped_bytes.fetch_add(bytes, Relaxed);
+        if let Some(on_dropped) = self.on_dropped.get() {
+            on_dropped(transmit, error);
+        }
+    }
+
+    pub(super) fn on_dropped(&self, f: OnDropped) -> bool {
+        self.on_dropped.set(f).is_ok()
+    }
+
+    pub(super) fn counters(&self) -> BatchCounters {
+        let counts = &self.counts;
+        BatchCounters {
+            sent: counts.sent.load(Relaxed),
+            calls: counts.calls.load(Relaxed),
+            in_runs: counts.in_runs.load(Relaxed),
+            dropped: counts.dropped.load(Relaxed),
+            dropped_bytes: counts.dropped_bytes.load(Relaxed),
+            runs_refused: self.no_runs.load(Relaxed),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,329 @@
+//! How what is gathered goes out.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::{
+        Arc, MutexGuard, PoisonError, TryLockError,
+        atomic::Ordering::{Relaxed, SeqCst},
+    },
+};
+
+use socket2::{SockAddr, Socket as Descriptor};
+use tokio::task::consume_budget;
+
+use super::{
+    super::{
+        batching::{Admission, Apart, Batcher, Out, Run},
+        control::encode_segment,
+        refused::is_refusal,
+        sys::{MESSAGES, Outbound, send_messages},
+    },
+    Socket,
+    send::Carrier,
+};
+use crate::{BatchCounters, DfMode, Transmit, batching::OnDropped};
+
+/// How far it has come.
+enum Progress {
+    /// Nothing waits.
+    Idle,
+    /// Something may wait.
+    More,
+    /// There is no room in the send buffer of this one.
+    Blocked(Carrier),
+}
+
+impl Carrier {
+    /// A place in the order of descriptors.
+    pub(in super::super) fn number(self) -> i32 {
+        match self {
+            Self::Main => -1,
+            Self::Twin(mode) | Self::Locked(mode) => mode.raw(),
+        }
+    }
+
+    /// Who sends a run in its place: `WANT` clears the DF bit where all of a run is larger than the MTU, though each
+    /// datagram is not. `DO` keeps it, and refuses exactly those that `WANT` would have cut.
+    pub(in super::super) fn keeping_df(self, default: DfMode) -> Self {
+        match self {
+            Self::Main if default == DfMode::Want => Self::Twin(DfMode::Do),
+            Self::Twin(DfMode::Want) => Self::Twin(DfMode::Do),
+            Self::Locked(DfMode::Want) => Self::Locked(DfMode::Do),
+            other => other,
+        }
+    }
+}
+
+impl Socket {
+    pub(crate) async fn send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+        let Some(batcher) = &self.batcher else {
+            return self.send_alone(transmit).await;
+        };
+        if is_special(transmit) {
+            self.flush_before(batcher);
+            return self.send_alone(transmit).await;
+        }
+        // Lets what is gathered go out now and then.
+        consume_budget().await;
+        loop {
+            match self.try_send_gathered(batcher, transmit) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            // Before the look, so that room which comes between the look and the wait wakes.
+            let room = batcher.room.notified();
+            match self.try_send_gathered(batcher, transmit) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => room.await,
+                result => return result,
+            }
+        }
+    }
+
+    pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+        match &self.batcher {
+            None => self.try_send_alone(transmit),
+            Some(batcher) if is_special(transmit) => {
+                self.flush_before(batcher);
+                self.try_send_alone(transmit)
+            }
+            Some(batcher) => self.try_send_gathered(batcher, transmit),
+        }
+    }
+
+    fn try_send_gathered(&self, batcher: &Batcher, transmit: &Transmit<'_>) -> io::Result<usize> {
+        match batcher.admit(transmit) {
+            Admission::Queued => Ok(transmit.contents.len()),
+            Admission::Full => Err(io::ErrorKind::WouldBlock.into()),
+            Admission::AtOnce => {
+                batcher.counts.calls.fetch_add(1, Relaxed);
+                let mut result = self.try_send_alone(transmit);
+                match &result {
+                    Ok(_) => drop(batcher.counts.sent.fetch_add(1, Relaxed)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        batcher.push(transmit);
+                        result = Ok(transmit.contents.len());
+                    }
+                    Err(_) => {}
+                }
+                batcher.wake.notify_one();
+                result
+            }
+        }
+    }
+
+    /// Starts the task that sends what was gathered, where the socket gathers.
+    pub(crate) fn start(this: &Arc<Self>) {
+        let Some(batcher) = &this.batcher else { return };
+        let (wake, socket) = (Arc::clone(&batcher.wake), Arc::downgrade(this));
+        tokio::spawn(async move {
+            loop {
+                wake.notified().await;
+                let Some(socket) = socket.upgrade() else {
+                    return;
+                };
+                let Some(batcher) = &socket.batcher else {
+                    return;
+                };
+                loop {
+                    let progress = socket.flush_some(batcher, &mut lock(batcher));
+                    match progress {
+                        _ if batcher.ended.load(SeqCst) => return,
+                        Progress::Idle => break,
+                        Progress::More => consume_budget().await,
+                        Progress::Blocked(carrier) => {
+                            tokio::select! {
+                                // It has ended: who sends wakes it only when it is idle.
+                                () = wake.notified() => {}
+                                _ = socket.writable(carrier) => {}
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    /// Sends what waits as far as there is room, and drops the rest.
+    pub(crate) fn end(&self) {
+        let Some(batcher) = &self.batcher else { return };
+        batcher.ended.store(true, SeqCst);
+        let mut out = lock(batcher);
+        loop {
+            match self.flush_some(batcher, &mut out) {
+                Progress::Idle => break,
+                Progress::More => {}
+                Progress::Blocked(_) => {
+                    let error = io::ErrorKind::WouldBlock.into();
+                    while let Some(run) = out.next_run() {
+                        let done = out.apart.as_ref().map_or(0, |apart| apart.done);
+                        for number in &out.members(run)[done..] {
+                            batcher.dropped(&out.datagrams.transmit(*number), &error);
+                        }
+                        out.advance(1);
+                    }
+                }
+            }
+        }
+        drop(out);
+        batcher.wake.notify_one();
+    }
+
+    pub(crate) fn batch_counters(&self) -> Option<BatchCounters> {
+        self.batcher.as_ref().map(Batcher::counters)
+    }
+
+    pub(crate) fn on_dropped(&self, f: OnDropped) -> bool {
+        self.batcher
+            .as_ref()
+            .is_some_and(|batcher| batcher.on_dropped(f))
+    }
+
+    /// Sends what waits before something that cannot wait with it, if nobody else is at it.
+    fn flush_before(&self, batcher: &Batcher) {
+        let mut out = match batcher.out.try_lock() {
+            Ok(out) => out,
+            Err(TryLockError::Poisoned(out)) => out.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        self.flush_some(batcher, &mut out);
+    }
+
+    /// Sends what is planned, and then once what waits.
+    fn flush_some(&self, batcher: &Batcher, out: &mut Out) -> Progress {
+        if let Some(carrier) = self.send_planned(batcher, out) {
+            return Progress::Blocked(carrier);
+        }
+        if !batcher.take(&mut out.datagrams) {
+            return Progress::Idle;
+        }
+        let runs = !batcher.no_runs.load(Relaxed);
+        out.plan(runs, self.df_mode(), |datagrams, number| {
+            let transmit = datagrams.transmit(number);
+            match self.carrier(&transmit) {
+                Ok(carrier) => Some(carrier),
+                Err(error) => {
+                    batcher.dropped(&transmit, &error);
+                    None
+                }
+            }
+        });
+        match self.send_planned(batcher, out) {
+            Some(carrier) => Progress::Blocked(carrier),
+            None => Progress::More,
+        }
+    }
+
+    /// Sends what is planned; whose send buffer is full, if one is.
+    fn send_planned(&self, batcher: &Batcher, out: &mut Out) -> Option<Carrier> {
+        while let Some(run) = out.next_run() {
+            if out.apart.is_some() {
+                let alone = run.alone;
+                if self.send_apart(batcher, out).is_err() {
+                    return Some(alone);
+                }
+                continue;
+            }
+            let carrier = run.carrier;
+            let sent =
+                self.with_descriptor_of(carrier, |socket| self.send_runs(batcher, out, socket));
+            match sent {
+                Ok(runs) => out.advance(runs),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Some(carrier),
+                Err(error) => {
+                    let run = run.clone();
+                    if run.count() > 1 && error.raw_os_error() == Some(libc::EMSGSIZE) {
+                        let number = out.members(&run)[0];
+                        out.is_narrow(out.datagrams.entries[number].destination);
+                    }
+                    out.apart = Some(Apart {
+                        done: 0,
+                        suspect: run.count() > 1 && is_refusal(&error),
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    /// One system call for as many runs as it can take; how many went out.
+    fn send_runs(&self, batcher: &Batcher, out: &Out, socket: &Descriptor) -> io::Result<usize> {
+        let runs: Vec<&Run> = out.next_runs(MESSAGES).collect();
+        let mut parts = Vec::new();
+        let mut heads = Vec::with_capacity(runs.len());
+        for run in &runs {
+            let members = out.members(run);
+            let first = out.datagrams.transmit(members[0]);
+            let mut control = self.context(socket, first.destination).encode(&first);
+            if let (true, Ok(segment)) = (run.count() > 1, u16::try_from(run.segment)) {
+                encode_segment(segment, &mut control);
+            }
+            let begin = parts.len();
+            out.datagrams.pieces(members, &mut parts);
+            let destination = SockAddr::from(self.in_own_family(first.destination));
+            heads.push((control, destination, begin..parts.len()));
+        }
+        let messages: Vec<_> = heads
+            .iter()
+            .map(|(control, destination, pieces)| Outbound {
+                parts: &parts[pieces.clone()],
+                destination,
+                control: control.as_bytes(),
+            })
+            .collect();
+        batcher.counts.calls.fetch_add(1, Relaxed);
+        let sent = send_messages(socket.as_fd(), &messages)?;
+        let (mut datagrams, mut in_runs) = (0, 0);
+        for run in &runs[..sent] {
+            datagrams += run.count() as u64;
+            if run.count() > 1 {
+                in_runs += run.count() as u64;
+            }
+        }
+        batcher.counts.sent.fetch_add(datagrams, Relaxed);
+        batcher.counts.in_runs.fetch_add(in_runs, Relaxed);
+        Ok(sent)
+    }
+
+    /// Sends the next run one by one: each datagram past the errors of others, and without what the kernel refuses.
+    ///
+    /// # Errors
+    /// When there is no room.
+    fn send_apart(&self, batcher: &Batcher, out: &mut Out) -> io::Result<()> {
+        let (Some(mut apart), Some(run)) = (out.apart.take(), out.next_run()) else {
+            return Ok(());
+        };
+        let refused = self.refused.bits();
+        for number in &out.members(run)[apart.done..] {
+            let transmit = out.datagrams.transmit(*number);
+            batcher.counts.calls.fetch_add(1, Relaxed);
+            match self.send_by(run.alone, &transmit) {
+                Ok(_) => drop(batcher.counts.sent.fetch_add(1, Relaxed)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    out.apart = Some(apart);
+                    return Err(error);
+                }
+                Err(error) => {
+                    apart.suspect = false;
+                    batcher.dropped(&transmit, &error);
+                }
+            }
+            apart.done += 1;
+        }
+        // All of them could go, and with the same control messages.
+        if apart.suspect && refused == self.refused.bits() && !batcher.no_runs.swap(true, Relaxed) {
+            tracing::warn!(local = %self.local, "runs of datagrams are refused: they go out one by one from now on");
+        }
+        out.advance(1);
+        Ok(())
+    }
+}
+
+/// Whether it must not wait: a probe is sent to be timed, and IPv4 options are rare.
+fn is_special(transmit: &Transmit<'_>) -> bool {
+    transmit.probe.is_some() || transmit.ip_options.is_some()
+}
+
+fn lock(batcher: &Batcher) -> MutexGuard<'_, Out> {
+    batcher.out.lock().unwrap_or_else(PoisonError::into_inner)
+}
