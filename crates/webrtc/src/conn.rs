@@ -85,8 +85,14 @@ impl CustomConn {
     /// # Errors
     /// [`Error::Bind`] with the address and what the kernel said.
     pub fn bind(net: &CustomNet, address: SocketAddr) -> Result<Self, Error> {
-        let socket = UdpSocket::builder(address).only_v6(true).bind()?;
+        let socket = net.socket(address).bind()?;
         let port = net.new_port(socket.local_addr());
+        let counting = Arc::downgrade(&port);
+        socket.on_dropped(move |transmit, error| {
+            if let Some(port) = counting.upgrade() {
+                port.unsent(transmit, error);
+            }
+        });
         if net.wants_icmp_errors() {
             match socket.icmp_errors() {
                 Ok(errors) => drop(tokio::spawn(Arc::clone(&port).count_errors(errors))),

@@ -145,7 +145,8 @@ const NO_BUFFER_SPACE: i32 = 10055;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ClassCounters {
-    /// Datagrams that the kernel took.
+    /// Datagrams that the kernel took, or that wait to be sent where they are
+    /// [gathered](crate::CustomNetBuilder::batching).
     pub sent: u64,
     /// Their payload in bytes.
     pub sent_bytes: u64,
@@ -358,6 +359,15 @@ impl Counters {
             add(&live.sent, 1);
             add(&live.sent_bytes, bytes);
             live.sent_header.store(header.pack(), Relaxed);
+        });
+    }
+
+    /// One that was counted as sent did not go out.
+    pub(crate) fn unsent(&self, peer: SocketAddr, class: PacketClass, bytes: usize) {
+        self.with(peer, PEERS, |live| {
+            let live = &live.classes[class.index()];
+            live.sent.fetch_sub(1, Relaxed);
+            live.sent_bytes.fetch_sub(bytes as u64, Relaxed);
         });
     }
 

@@ -1,4 +1,5 @@
 use std::{
+    io,
     net::SocketAddr,
     sync::{Arc, OnceLock, Weak, atomic::Ordering::Relaxed},
     time::Duration,
@@ -188,6 +189,21 @@ impl Port {
                 self.dropped(outgoing, datagram.len(), cause);
             }
         }
+    }
+
+    /// A datagram was queued, and counted as sent, but cannot go out.
+    #[cold]
+    pub(crate) fn unsent(&self, transmit: &Transmit<'_>, error: &io::Error) {
+        let classified = classify(transmit.contents);
+        let outgoing = Outgoing {
+            class: classified.class,
+            peer: self.peer_of(&classified, transmit.destination),
+            options: transmit.options,
+            oversize: None,
+        };
+        let length = transmit.contents.len();
+        self.counters.unsent(outgoing.peer, outgoing.class, length);
+        self.dropped(&outgoing, length, DropCause::of(error));
     }
 
     /// Shows the session's taps what the kernel took, and says what its header said.

@@ -1,6 +1,7 @@
 //! `perpacket-udp` on the wire.
 
 mod address;
+mod batch;
 mod exact;
 mod header;
 mod icmp;
@@ -71,6 +72,18 @@ fn main() -> ExitCode {
             "truncation_and_cancellation",
             receive::truncation_and_cancellation,
         ),
+        ("runs_have_their_options", batch::runs_have_their_options),
+        (
+            "everything_arrives_in_order",
+            batch::everything_arrives_in_order,
+        ),
+        ("too_large_for_a_run", batch::too_large_for_a_run),
+        ("who_sends_too_fast_waits", batch::who_sends_too_fast_waits),
+        (
+            "dropping_sends_what_waits",
+            batch::dropping_sends_what_waits,
+        ),
+        ("a_batch_one_by_one", batch::a_batch_one_by_one),
         ("a_flapping_source_v4", address::a_flapping_source_v4),
         ("a_flapping_source_v6", address::a_flapping_source_v6),
         (

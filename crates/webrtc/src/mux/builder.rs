@@ -106,6 +106,14 @@ impl CustomMuxBuilder {
             closed: watch::Sender::new(false),
             tasks: Mutex::default(),
         });
+        for socket in sockets.iter() {
+            let shared = Arc::downgrade(&shared);
+            socket.on_dropped(move |transmit, error| {
+                if let Some(shared) = shared.upgrade() {
+                    shared.unsent(transmit, error);
+                }
+            });
+        }
         let mut tasks = Vec::new();
         for socket in 0..sockets.len() {
             let read = inbound::read(Arc::clone(&shared), Arc::clone(&sockets), socket);
@@ -161,8 +169,8 @@ impl CustomMuxBuilder {
     }
 
     fn socket(&self, address: SocketAddr) -> Result<UdpSocket, perpacket_udp::Error> {
-        UdpSocket::builder(address)
-            .only_v6(true)
+        self.net
+            .socket(address)
             .recv_buffer(self.receive_buffer)
             // Datagrams of many peers come together.
             .recv_batches(true)

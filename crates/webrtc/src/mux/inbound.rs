@@ -1,9 +1,9 @@
 //! From the wire to the peer connection that a datagram is for. Everything here is from strangers
 //! until a check has proved otherwise.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use perpacket_udp::{IcmpErrors, RecvBatch, RecvMeta, UdpSocket};
+use perpacket_udp::{IcmpErrors, RecvBatch, RecvMeta, Transmit, UdpSocket};
 
 use super::{
     Shared, check,
@@ -13,7 +13,9 @@ use super::{
     routes::{Asker, Proof},
 };
 use crate::{
-    DropCause, PacketClass, StunClass, StunHeader, StunMethod, policy::key, port::Outgoing,
+    DropCause, PacketClass, StunClass, StunHeader, StunMethod,
+    policy::key,
+    port::{Outgoing, Port},
 };
 
 /// What ICE reads at most.
@@ -49,17 +51,23 @@ pub(super) async fn count_errors(shared: Arc<Shared>, mut errors: IcmpErrors) {
             error = errors.recv() => error,
         };
         let Some(error) = error else { return };
-        let port = shared
-            .routes
-            .at(key(error.destination), |flow| {
-                flow.map(|flow| Arc::clone(&flow.port))
-            })
-            .unwrap_or_else(|| Arc::clone(&shared.port));
-        port.complained(error);
+        shared.port_of(error.destination).complained(error);
     }
 }
 
 impl Shared {
+    /// The port of the peer connection that an address belongs to, or else the mux's own.
+    fn port_of(&self, address: SocketAddr) -> Arc<Port> {
+        self.routes
+            .at(key(address), |flow| flow.map(|flow| Arc::clone(&flow.port)))
+            .unwrap_or_else(|| Arc::clone(&self.port))
+    }
+
+    /// A datagram was queued, and cannot go out.
+    pub(super) fn unsent(&self, transmit: &Transmit<'_>, error: &io::Error) {
+        self.port_of(transmit.destination).unsent(transmit, error);
+    }
+
     pub(super) fn dispatch(&self, socket: usize, datagram: &[u8], meta: &RecvMeta) {
         if matches!(datagram.first(), Some(0..=3)) {
             match StunHeader::parse(datagram) {

@@ -112,7 +112,8 @@ pub(in super::super) fn receive_messages(
     for (number, (header, name)) in headers.iter().zip(names).take(received).enumerate() {
         let message = &header.msg_hdr;
         let control = &controls[number].0;
-        let control_length = (message.msg_controllen as usize).min(control.len());
+        let control_length: usize = message.msg_controllen as _;
+        let control_length = control_length.min(control.len());
         let length = message.msg_namelen.min(NAME_LENGTH);
         // SAFETY: the storage is large enough for any address, and initialised throughout; the kernel has
         // said how much of it holds one.
