@@ -7,7 +7,7 @@ use std::{
 
 use perpacket_udp::{DfMode, MessageOptions, Support, Tos, UdpSocket};
 
-use crate::PacketClass;
+use crate::{PacketClass, policy::is_v4};
 
 /// The fields of an IP header that a policy decides about, as a datagram went out with them: what was asked for, and
 /// else what the socket has.
@@ -89,7 +89,7 @@ impl SocketDefaults {
         target: SocketAddr,
         options: &MessageOptions,
     ) -> SentHeader {
-        let v4 = target.ip().to_canonical().is_ipv4();
+        let v4 = is_v4(target);
         let cached = &self.0[usize::from(v4)];
         let mut word = cached.load(Relaxed);
         if word & ASKED == 0 {

@@ -139,9 +139,7 @@ impl Port {
         class: PacketClass,
         rtp: Option<RtpStream>,
     ) -> MessageOptions {
-        let session = self.session.as_deref();
-        let overrides = session.map(|session| session.overrides.load());
-        let overrides = overrides.as_deref().map(Arc::as_ref);
+        let overrides = self.session.as_deref().map(|session| &session.overrides);
         let policy = &self.hub.policy;
         policy.resolve_packet(target, peer, class, rtp, overrides)
     }
@@ -214,19 +212,16 @@ impl Port {
         class: PacketClass,
         transmit: &Transmit<'_>,
     ) -> SentHeader {
-        let Transmit {
-            contents,
-            destination,
-            options,
-            ..
-        } = *transmit;
-        let header = self.defaults.header(socket, destination, &options);
-        if let Some(session) = &self.session {
+        let destination = transmit.destination;
+        let header = self.defaults.header(socket, destination, &transmit.options);
+        if let Some(session) = &self.session
+            && !session.taps.is_empty()
+        {
             session.taps.sent(
-                contents,
+                transmit.contents,
                 &Sent {
                     local: socket.local_addr(),
-                    source: options.source,
+                    source: transmit.options.source,
                     destination,
                     class,
                     header,

@@ -7,7 +7,15 @@
 //! keeps something, whether or not the packet proves right. A receiver should discard what is invalid
 //! (RFC 6347 §4.1.2.7, RFC 3711 §3.4).
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::{
+    collections::HashSet,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use foldhash::fast::RandomState;
 
 /// RFC 6347 §4.1: type, version, epoch, sequence number, length.
 const RECORD_HEADER: usize = 13;
@@ -35,7 +43,49 @@ const HELLOS: [u8; 3] = [1, 2, 3];
 pub(crate) struct Protection {
     established: AtomicBool,
     late_flights: AtomicU32,
-    ssrcs: papaya::HashMap<u32, ()>,
+    ssrcs: Ssrcs,
+}
+
+/// The sources of media that a peer has shown.
+#[derive(Debug, Default)]
+struct Ssrcs {
+    seen: Mutex<HashSet<u32, RandomState>>,
+    /// Some of them, each at a place of its own, with a bit that says that there is one: of few sources
+    /// nearly every packet is found here.
+    recent: [AtomicU64; 16],
+}
+
+impl Ssrcs {
+    const KNOWN: u64 = 1 << 32;
+
+    /// Whether it was seen, or is now.
+    #[inline]
+    fn admit(&self, ssrc: u32) -> bool {
+        let recent = &self.recent[ssrc as usize % self.recent.len()];
+        let known = Self::KNOWN | u64::from(ssrc);
+        recent.load(Relaxed) == known || self.admit_slowly(ssrc, recent, known)
+    }
+
+    fn admit_slowly(&self, ssrc: u32, recent: &AtomicU64, known: u64) -> bool {
+        let mut seen = self.seen();
+        let admitted = seen.contains(&ssrc) || (seen.len() < SSRCS && seen.insert(ssrc));
+        if admitted {
+            recent.store(known, Relaxed);
+        }
+        admitted
+    }
+
+    fn clear(&self) {
+        let mut seen = self.seen();
+        for recent in &self.recent {
+            recent.store(0, Relaxed);
+        }
+        *seen = HashSet::default();
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashSet<u32, RandomState>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Protection {
@@ -58,7 +108,7 @@ impl Protection {
             } if HELLOS.contains(message) => {
                 self.established.store(false, Relaxed);
                 self.late_flights.store(0, Relaxed);
-                self.ssrcs.pin().clear();
+                self.ssrcs.clear();
             }
             _ => {}
         }
@@ -79,25 +129,16 @@ impl Protection {
         match *datagram {
             [20..=63, ..] => self.admits_dtls(datagram),
             [128..=191, 192..=223, _, _, s0, s1, s2, s3, ..] => {
-                datagram.len() >= SRTCP_MIN_LEN && self.admits_ssrc([s0, s1, s2, s3])
+                datagram.len() >= SRTCP_MIN_LEN
+                    && self.ssrcs.admit(u32::from_be_bytes([s0, s1, s2, s3]))
             }
             [128..=191, second, _, _, _, _, _, _, s0, s1, s2, s3, ..] if !is_rtcp(second) => {
-                self.admits_ssrc([s0, s1, s2, s3])
+                self.ssrcs.admit(u32::from_be_bytes([s0, s1, s2, s3]))
             }
             // Shorter than their headers (RFC 3550 §5.1, §6.4.1).
             [128..=191, ..] => false,
             _ => true,
         }
-    }
-
-    fn admits_ssrc(&self, ssrc: [u8; 4]) -> bool {
-        let ssrc = u32::from_be_bytes(ssrc);
-        let ssrcs = self.ssrcs.pin();
-        ssrcs.contains_key(&ssrc)
-            || (ssrcs.len() < SSRCS && {
-                ssrcs.insert(ssrc, ());
-                true
-            })
     }
 
     fn admits_dtls(&self, datagram: &[u8]) -> bool {

@@ -1,7 +1,10 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -34,12 +37,25 @@ pub trait Tap: Send + Sync {
 
 /// The taps of one session, in the order in which they came.
 #[derive(Default)]
-pub(crate) struct Taps(ArcSwap<Vec<Arc<dyn Tap>>>);
+pub(crate) struct Taps {
+    taps: ArcSwap<Vec<Arc<dyn Tap>>>,
+    /// How many: mostly none.
+    len: AtomicUsize,
+}
 
 impl Taps {
     #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len.load(Ordering::Acquire) == 0
+    }
+
+    #[inline]
     pub(crate) fn claim(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
-        let taps = self.0.load();
+        !self.is_empty() && self.is_claimed(datagram, meta)
+    }
+
+    fn is_claimed(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
+        let taps = self.taps.load();
         taps.iter().any(|tap| {
             // One reader may serve many sessions: it must not end with one session's tap.
             catch_unwind(AssertUnwindSafe(|| tap.claim(datagram, meta))).unwrap_or_else(|_| {
@@ -49,9 +65,8 @@ impl Taps {
         })
     }
 
-    #[inline]
     pub(crate) fn sent(&self, datagram: &[u8], sent: &Sent) {
-        for tap in self.0.load().iter() {
+        for tap in self.taps.load().iter() {
             if catch_unwind(AssertUnwindSafe(|| tap.sent(datagram, sent))).is_err() {
                 tracing::error!("a tap has panicked");
             }
@@ -59,7 +74,7 @@ impl Taps {
     }
 
     pub(crate) fn icmp(&self, error: &IcmpError) {
-        for tap in self.0.load().iter() {
+        for tap in self.taps.load().iter() {
             if catch_unwind(AssertUnwindSafe(|| tap.icmp(error))).is_err() {
                 tracing::error!("a tap has panicked");
             }
@@ -67,25 +82,27 @@ impl Taps {
     }
 
     fn add(&self, tap: &Arc<dyn Tap>) {
-        self.0.rcu(|taps| {
+        self.taps.rcu(|taps| {
             let mut taps = Vec::clone(taps);
             taps.push(Arc::clone(tap));
             taps
         });
+        self.len.fetch_add(1, Ordering::Release);
     }
 
     fn remove(&self, tap: &Arc<dyn Tap>) {
-        self.0.rcu(|taps| {
+        self.taps.rcu(|taps| {
             let mut taps = Vec::clone(taps);
             taps.retain(|other| !Arc::ptr_eq(other, tap));
             taps
         });
+        self.len.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl fmt::Debug for Taps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Taps({})", self.0.load().len())
+        write!(f, "Taps({})", self.taps.load().len())
     }
 }
 

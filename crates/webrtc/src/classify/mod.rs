@@ -70,6 +70,7 @@ pub struct RtpStream {
 /// of a `ChannelData` message decides. Of the QUIC packets that start with such a byte, one in
 /// about 37,000 has a matching length by chance.
 #[must_use]
+#[inline]
 pub fn classify(datagram: &[u8]) -> Classified {
     match relayed_payload(datagram) {
         Some((relayed, payload)) if !payload.is_empty() => Classified {
@@ -81,6 +82,7 @@ pub fn classify(datagram: &[u8]) -> Classified {
 }
 
 /// Classifies without a look inside TURN wrappers.
+#[inline]
 fn classify_unwrapped(datagram: &[u8]) -> Classified {
     let mut rtp = None;
     let class = match *datagram {
@@ -108,6 +110,7 @@ fn classify_unwrapped(datagram: &[u8]) -> Classified {
 }
 
 /// Reads the fixed RTP header (RFC 3550 §5.1). That the version is 2 follows from the first byte.
+#[inline]
 fn rtp_stream(datagram: &[u8]) -> Option<RtpStream> {
     let &[_, second, _, _, _, _, _, _, s0, s1, s2, s3] = datagram.first_chunk::<RTP_MIN_LEN>()?;
     Some(RtpStream {

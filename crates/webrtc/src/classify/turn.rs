@@ -28,6 +28,7 @@ pub enum Relayed {
 /// attribute (RFC 8656 §11.2); a Data indication without DATA tells of an ICMP error and wraps
 /// nothing (RFC 8656 §11.6). Of an attribute that appears twice the first counts (RFC 8489 §14).
 #[must_use]
+#[inline]
 pub fn relayed_payload(datagram: &[u8]) -> Option<(Relayed, &[u8])> {
     match datagram.first()? {
         0..=3 => indication(datagram),

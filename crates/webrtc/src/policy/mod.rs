@@ -1,19 +1,30 @@
 //! Which options a datagram gets.
 
+mod live;
 mod overrides;
+mod packed;
+mod peer;
 mod rfc8837;
 
 use std::{
     collections::BTreeMap,
-    net::{SocketAddr, SocketAddrV6},
-    sync::Arc,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
 use perpacket_udp::{MessageOptions, OptionsError};
+
+use live::{Live, Packs};
+use overrides::PackedOverrides;
+use packed::Packed;
 
 pub(crate) use overrides::LiveOverrides;
 pub use overrides::Overrides;
+pub(crate) use peer::{PeerKey, is_v4, key};
 pub use rfc8837::{MediaKind, Priority};
 
 use crate::{Classified, PacketClass, RtpStream};
@@ -47,12 +58,28 @@ pub struct Policy {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     /// What holds for everybody: few entries, swapped whole.
-    base: ArcSwap<Base>,
+    base: Live<Base>,
     /// One entry a peer: there can be very many, so each is replaced alone.
-    peers: papaya::HashMap<SocketAddr, Overrides>,
+    peers: papaya::HashMap<PeerKey, PackedOverrides, RandomState>,
+    /// Whether anything was ever set for a peer: most policies have nothing of the kind.
+    has_peers: AtomicBool,
+}
+
+impl Default for Shared {
+    /// Where the map grows little by little, it is several maps for a while, and each lookup goes through
+    /// all of them: at 100,000 peers that is 20 times the work. So who makes it grow moves all of it at
+    /// once; who looks something up does not wait for that.
+    fn default() -> Self {
+        let peers = papaya::HashMap::builder().resize_mode(papaya::ResizeMode::Blocking);
+        Self {
+            base: Live::default(),
+            peers: peers.hasher(RandomState::default()).build(),
+            has_peers: AtomicBool::new(false),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,6 +87,18 @@ struct Base {
     /// Per class, and the default for any class.
     all: Overrides,
     streams: BTreeMap<Stream, MessageOptions>,
+}
+
+impl Packs for Base {
+    fn pack(&self, class: PacketClass) -> Packed {
+        let packed = self.all.pack(class);
+        // Of a class that RTP streams can be told apart in, a word says too little.
+        if class == PacketClass::Srtp && !self.streams.is_empty() {
+            packed.and_more()
+        } else {
+            packed
+        }
+    }
 }
 
 /// RTP streams, named by what their packets have in the clear (RFC 3711 §3.1).
@@ -177,9 +216,9 @@ impl Policy {
     }
 
     /// Forgets all that was set for a peer, and returns it.
-    #[expect(clippy::must_use_candidate, reason = "most only want it gone")]
     pub fn remove_peer(&self, peer: SocketAddr) -> Option<Overrides> {
-        self.shared.peers.pin().remove(&key(peer)).cloned()
+        let peers = self.shared.peers.pin();
+        peers.remove(&PeerKey::from(peer)).map(Overrides::from)
     }
 
     /// Takes over everything that `other` sets, and forgets what this sets beyond that: the way to
@@ -189,10 +228,11 @@ impl Policy {
         if Arc::ptr_eq(&self.shared, &other.shared) {
             return;
         }
-        self.shared.base.store(other.shared.base.load_full());
+        self.shared.base.replace(&other.shared.base.load_full());
         let (peers, others) = (self.shared.peers.pin(), other.shared.peers.pin());
         peers.retain(|peer, _| others.contains_key(peer));
         for (peer, overrides) in &others {
+            self.shared.has_peers.store(true, Ordering::Release);
             peers.insert(*peer, overrides.clone());
         }
     }
@@ -203,8 +243,8 @@ impl Policy {
         self.shared
             .peers
             .pin()
-            .get(&key(peer))
-            .cloned()
+            .get(&PeerKey::from(peer))
+            .map(Overrides::from)
             .unwrap_or_default()
     }
 
@@ -217,7 +257,7 @@ impl Policy {
             .peers
             .pin()
             .iter()
-            .map(|(peer, set)| (*peer, set.clone()))
+            .map(|(peer, set)| (SocketAddr::from(*peer), Overrides::from(set)))
             .collect();
         peers.sort_unstable_by_key(|(peer, _)| *peer);
         let streams = base
@@ -253,7 +293,7 @@ impl Policy {
         class: PacketClass,
         session: &Overrides,
     ) -> MessageOptions {
-        self.resolve_packet(peer, peer, class, None, Some(session))
+        self.resolve_step_by_step(peer, peer, class, None, Some(session))
     }
 
     /// All eight steps, for a datagram that is sent to `target`: behind a TURN relay, that is another
@@ -265,9 +305,38 @@ impl Policy {
         peer: SocketAddr,
         class: PacketClass,
         rtp: Option<RtpStream>,
+        session: Option<&LiveOverrides>,
+    ) -> MessageOptions {
+        let shared = &*self.shared;
+        let mut packed = Packed::NONE;
+        if shared.has_peers.load(Ordering::Acquire)
+            && let Some(overrides) = shared.peers.pin().get(&PeerKey::from(peer))
+        {
+            packed = overrides.resolve(class);
+        }
+        if let Some(session) = session {
+            packed = packed.or(session.resolve(class));
+        }
+        packed = packed.or(shared.base.resolve(class));
+        if packed.has_more() {
+            let session = session.map(Live::load);
+            let session = session.as_deref().map(Arc::as_ref);
+            return self.resolve_step_by_step(target, peer, class, rtp, session);
+        }
+        packed.into()
+    }
+
+    /// The same where something is set that does not fit into a word.
+    #[inline(never)]
+    fn resolve_step_by_step(
+        &self,
+        target: SocketAddr,
+        peer: SocketAddr,
+        class: PacketClass,
+        rtp: Option<RtpStream>,
         session: Option<&Overrides>,
     ) -> MessageOptions {
-        let v4 = target.ip().to_canonical().is_ipv4();
+        let v4 = is_v4(target);
         let usable = |mut options: MessageOptions| {
             options.source = options
                 .source
@@ -275,8 +344,8 @@ impl Policy {
             options
         };
         let mut options = MessageOptions::NONE;
-        if let Some(overrides) = self.shared.peers.pin().get(&key(peer)) {
-            options = usable(overrides.resolve(class));
+        if let Some(overrides) = self.shared.peers.pin().get(&PeerKey::from(peer)) {
+            options = usable(Overrides::from(overrides).resolve(class));
         }
         if let Some(session) = session {
             options = options.or(usable(session.resolve(class)));
@@ -297,268 +366,27 @@ impl Policy {
         options.or(usable(base.all.resolve(class)))
     }
 
-    fn change_base(&self, change: impl Fn(&mut Base)) {
-        self.shared.base.rcu(|base| {
-            let mut base = Base::clone(base);
-            change(&mut base);
-            base
-        });
+    fn change_base(&self, change: impl FnOnce(&mut Base)) {
+        self.shared.base.change(change);
     }
 
     fn change_peer(&self, peer: SocketAddr, change: impl Fn(&mut Overrides)) {
         let peers = self.shared.peers.pin();
-        let changed = |before: Option<&Overrides>| {
-            let mut overrides = before.cloned().unwrap_or_default();
-            change(&mut overrides);
-            overrides
-        };
-        peers.compute(key(peer), |entry| {
+        peers.compute(peer.into(), |entry| {
             let before = entry.map(|(_, overrides)| overrides);
-            let after = changed(before);
+            let mut after = before.map(Overrides::from).unwrap_or_default();
+            change(&mut after);
             match (before, after.is_empty()) {
                 (None, true) => papaya::Operation::Abort(()),
                 (Some(_), true) => papaya::Operation::Remove,
-                (_, false) => papaya::Operation::Insert(after),
+                (_, false) => {
+                    self.shared.has_peers.store(true, Ordering::Release);
+                    papaya::Operation::Insert(PackedOverrides::from(&after))
+                }
             }
         });
-    }
-}
-
-/// One name for one peer: an IPv4 address is the same in v4-mapped form, and neither flow label nor
-/// scope tells peers apart, because candidates in a session description have none.
-pub(crate) fn key(peer: SocketAddr) -> SocketAddr {
-    match peer {
-        SocketAddr::V4(_) => peer,
-        SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {
-            Some(v4) => (v4, v6.port()).into(),
-            None => SocketAddrV6::new(*v6.ip(), v6.port(), 0, 0).into(),
-        },
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use perpacket_udp::{Dscp, Ecn};
-
-    use super::*;
-
-    fn peer(text: &str) -> SocketAddr {
-        text.parse().expect("an address")
-    }
-
-    fn ttl(ttl: u8) -> MessageOptions {
-        MessageOptions::NONE.with_ttl(ttl)
-    }
-
-    /// Each level is set to another TTL, from the last to the first, and each time the new one wins.
-    #[test]
-    fn the_first_level_that_sets_a_field_wins() {
-        let policy = Policy::new();
-        let session = LiveOverrides::default();
-        let (it, class) = (peer("192.0.2.1:5"), PacketClass::Srtp);
-        let rtp = RtpStream {
-            payload_type: 96,
-            ssrc: 7,
-        };
-        let resolve = || {
-            policy
-                .resolve_packet(it, it, class, Some(rtp), Some(&session.load()))
-                .ttl
-        };
-
-        assert_eq!(resolve(), None);
-        policy.set_default_options(ttl(8)).expect("valid");
-        assert_eq!(resolve(), Some(8));
-        policy.set_class_options(class, ttl(7)).expect("valid");
-        assert_eq!(resolve(), Some(7));
-        policy
-            .set_stream_options(Stream::PayloadType(96), ttl(6))
-            .expect("valid");
-        assert_eq!(resolve(), Some(6));
-        policy
-            .set_stream_options(Stream::Ssrc(7), ttl(5))
-            .expect("valid");
-        assert_eq!(resolve(), Some(5));
-        session.change(|overrides| overrides.any = ttl(4));
-        assert_eq!(resolve(), Some(4));
-        session.change(|overrides| overrides.set_class(class, ttl(3)));
-        assert_eq!(resolve(), Some(3));
-        policy.set_peer_options(it, ttl(2)).expect("valid");
-        assert_eq!(resolve(), Some(2));
-        policy
-            .set_peer_class_options(it, class, ttl(1))
-            .expect("valid");
-        assert_eq!(resolve(), Some(1));
-
-        assert_eq!(
-            policy.remove_peer(it).map(|removed| removed.any.ttl),
-            Some(Some(2))
-        );
-        assert_eq!(policy.remove_peer(it), None);
-        assert_eq!(resolve(), Some(3));
-        policy
-            .set_stream_options(Stream::Ssrc(7), MessageOptions::NONE)
-            .expect("valid");
-        policy
-            .set_stream_options(Stream::PayloadType(96), MessageOptions::NONE)
-            .expect("valid");
-        session.change(|overrides| *overrides = Overrides::default());
-        assert_eq!(resolve(), Some(7));
-        assert_eq!(
-            policy.resolve(peer("192.0.2.1:6"), PacketClass::Dtls).ttl,
-            Some(8)
-        );
-    }
-
-    #[test]
-    fn fields_come_from_different_levels() {
-        let policy = Policy::new();
-        let it = peer("[2001:db8::1]:5");
-        policy
-            .set_class_options(
-                PacketClass::Dtls,
-                MessageOptions::NONE.with_dscp(Dscp::AF11),
-            )
-            .expect("valid");
-        policy
-            .set_peer_options(it, MessageOptions::NONE.with_ecn(Ecn::Ect0))
-            .expect("valid");
-        assert_eq!(
-            policy.resolve(it, PacketClass::Dtls).tos_byte(),
-            Some(10 << 2 | 2)
-        );
-        assert_eq!(policy.resolve(it, PacketClass::Stun).tos_byte(), Some(2));
-    }
-
-    #[test]
-    fn a_source_counts_for_its_own_family_only() {
-        let policy = Policy::new();
-        let (v4, v6) = (peer("192.0.2.1:5"), peer("[2001:db8::1]:5"));
-        let source =
-            |text: &str| MessageOptions::NONE.with_source(text.parse().expect("an address"));
-        policy
-            .set_default_options(source("10.0.0.1"))
-            .expect("valid");
-        policy
-            .set_class_options(PacketClass::Stun, source("fd00::1"))
-            .expect("valid");
-        let resolved = |to| {
-            policy
-                .resolve(to, PacketClass::Dtls)
-                .source
-                .map(|s| s.to_string())
-        };
-        assert_eq!(resolved(v4).as_deref(), Some("10.0.0.1"));
-        assert_eq!(resolved(v6), None);
-        assert_eq!(
-            policy.resolve(v6, PacketClass::Stun).source,
-            source("fd00::1").source
-        );
-    }
-
-    #[test]
-    fn a_peer_has_one_name() {
-        let policy = Policy::new();
-        policy
-            .set_peer_options(peer("192.0.2.1:5"), ttl(9))
-            .expect("valid");
-        assert_eq!(
-            policy
-                .resolve(peer("[::ffff:192.0.2.1]:5"), PacketClass::Stun)
-                .ttl,
-            Some(9)
-        );
-        policy
-            .set_peer_options(peer("[fe80::1]:5"), ttl(9))
-            .expect("valid");
-        assert_eq!(
-            policy.resolve(peer("[fe80::1%3]:5"), PacketClass::Stun).ttl,
-            Some(9)
-        );
-    }
-
-    #[test]
-    fn what_is_removed_leaves_nothing_behind() {
-        let policy = Policy::new();
-        let it = peer("192.0.2.1:5");
-        policy
-            .set_peer_class_options(it, PacketClass::Stun, ttl(3))
-            .expect("valid");
-        policy.set_peer_options(it, ttl(4)).expect("valid");
-        assert_eq!(policy.snapshot().peers.len(), 1);
-        policy
-            .set_peer_class_options(it, PacketClass::Stun, MessageOptions::NONE)
-            .expect("valid");
-        policy
-            .set_peer_options(it, MessageOptions::NONE)
-            .expect("valid");
-        assert_eq!(policy.snapshot(), PolicySnapshot::default());
-    }
-
-    #[test]
-    fn a_policy_replaces_another() {
-        let (it, gone) = (peer("192.0.2.1:5"), peer("192.0.2.2:5"));
-        let policy = Policy::rfc8837(Priority::High, &[(111, MediaKind::Audio)]);
-        policy.set_peer_options(gone, ttl(3)).expect("valid");
-        policy.set_peer_options(it, ttl(4)).expect("valid");
-        let next = Policy::rfc8837(Priority::Low, &[(96, MediaKind::InteractiveVideo)]);
-        next.set_peer_options(it, ttl(5)).expect("valid");
-        policy.replace(&next);
-        assert_eq!(policy.snapshot(), next.snapshot());
-        policy.replace(&policy.clone());
-        assert_eq!(policy.snapshot(), next.snapshot());
-        policy.replace(&Policy::new());
-        assert_eq!(policy.snapshot(), PolicySnapshot::default());
-    }
-
-    #[test]
-    fn bad_values_change_nothing() {
-        let policy = Policy::new();
-        assert!(policy.set_default_options(ttl(0)).is_err());
-        assert!(policy.set_class_options(PacketClass::Stun, ttl(0)).is_err());
-        assert!(
-            policy
-                .set_peer_options(peer("192.0.2.1:5"), ttl(0))
-                .is_err()
-        );
-        assert!(
-            policy
-                .set_stream_options(Stream::PayloadType(128), ttl(1))
-                .is_err()
-        );
-        assert_eq!(policy.snapshot(), PolicySnapshot::default());
-    }
-
-    #[test]
-    fn resolving_does_not_allocate() {
-        let policy = Policy::rfc8837(Priority::High, &[(111, MediaKind::Audio)]);
-        for n in 0..1000u16 {
-            let [high, low] = n.to_be_bytes();
-            policy
-                .set_peer_options(([10, 0, high, low], n).into(), ttl(9))
-                .expect("valid");
-        }
-        let session = LiveOverrides::default();
-        session.change(|overrides| overrides.any = ttl(4));
-        let rtp = RtpStream {
-            payload_type: 111,
-            ssrc: 7,
-        };
-        let resolve = || {
-            policy.resolve_packet(
-                peer("10.0.0.9:9"),
-                peer("10.0.0.9:9"),
-                PacketClass::Srtp,
-                Some(rtp),
-                Some(&session.load()),
-            )
-        };
-        assert_eq!(resolve().ttl, Some(9));
-        let allocations = allocation_counter::measure(|| {
-            for _ in 0..100 {
-                std::hint::black_box(resolve());
-            }
-        });
-        assert_eq!(allocations.count_total, 0);
-    }
-}
+mod tests;

@@ -1,8 +1,11 @@
-use std::sync::Arc;
+use std::net::IpAddr;
 
-use arc_swap::{ArcSwap, Guard};
 use perpacket_udp::MessageOptions;
 
+use super::{
+    live::{Live, Packs},
+    packed::Packed,
+};
 use crate::PacketClass;
 
 /// Options for one peer, one session or everybody: for any class, and for each class above that.
@@ -35,21 +38,101 @@ impl Overrides {
     }
 }
 
-/// [`Overrides`] that change while they are read.
-#[derive(Debug, Default)]
-pub(crate) struct LiveOverrides(ArcSwap<Overrides>);
-
-impl LiveOverrides {
-    #[inline]
-    pub(crate) fn load(&self) -> Guard<Arc<Overrides>> {
-        self.0.load()
+impl Packs for Overrides {
+    fn pack(&self, class: PacketClass) -> Packed {
+        Packed::from(&self.resolve(class))
     }
+}
 
-    pub(crate) fn change(&self, change: impl Fn(&mut Overrides)) {
-        self.0.rcu(|overrides| {
-            let mut overrides = Overrides::clone(overrides);
-            change(&mut overrides);
-            overrides
-        });
+/// [`Overrides`] that change while they are read.
+pub(crate) type LiveOverrides = Live<Overrides>;
+
+/// [`Overrides`] in little room: there can be those of very many peers, and most have nothing but one
+/// TTL or the like for all that goes to them.
+#[derive(Clone, Debug)]
+pub(super) struct PackedOverrides {
+    any: Packed,
+    more: Option<Box<More>>,
+}
+
+#[derive(Clone, Debug)]
+struct More {
+    classes: [Packed; PacketClass::COUNT],
+    source: Option<IpAddr>,
+    class_sources: [Option<IpAddr>; PacketClass::COUNT],
+}
+
+impl PackedOverrides {
+    #[inline]
+    pub(super) fn resolve(&self, class: PacketClass) -> Packed {
+        match &self.more {
+            None => self.any,
+            Some(more) => more.classes[class.index()].or(self.any),
+        }
+    }
+}
+
+fn with_source(packed: Packed, source: Option<IpAddr>) -> MessageOptions {
+    MessageOptions {
+        source,
+        ..packed.into()
+    }
+}
+
+impl From<&Overrides> for PackedOverrides {
+    fn from(overrides: &Overrides) -> Self {
+        let Overrides { any, classes } = overrides;
+        let is_all = any.source.is_none() && classes.iter().all(MessageOptions::is_empty);
+        Self {
+            any: any.into(),
+            more: (!is_all).then(|| {
+                Box::new(More {
+                    classes: classes.each_ref().map(Packed::from),
+                    source: any.source,
+                    class_sources: classes.map(|options| options.source),
+                })
+            }),
+        }
+    }
+}
+
+impl From<&PackedOverrides> for Overrides {
+    fn from(PackedOverrides { any, more }: &PackedOverrides) -> Self {
+        let mut overrides = Self {
+            any: (*any).into(),
+            ..Self::default()
+        };
+        if let Some(more) = more {
+            overrides.any.source = more.source;
+            for class in PacketClass::ALL {
+                let index = class.index();
+                let options = with_source(more.classes[index], more.class_sources[index]);
+                overrides.set_class(class, options);
+            }
+        }
+        overrides
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_loses_nothing() {
+        let source = |last| MessageOptions::NONE.with_source([192, 0, 2, last].into());
+        let mut overrides = Overrides::default();
+        for any in [MessageOptions::NONE, source(1).with_ttl(3)] {
+            overrides.any = any;
+            for of_class in [MessageOptions::NONE, source(2), any.with_tos(7)] {
+                overrides.set_class(PacketClass::Other, of_class);
+                let packed = PackedOverrides::from(&overrides);
+                assert_eq!(Overrides::from(&packed), overrides);
+                for class in PacketClass::ALL {
+                    let has_source = overrides.resolve(class).source.is_some();
+                    assert_eq!(packed.resolve(class).has_more(), has_source);
+                }
+            }
+        }
     }
 }
