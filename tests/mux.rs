@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use perpacket_lab::{Packet, Test, until};
-use perpacket_udp::MessageOptions;
-use perpacket_webrtc::{CustomMux, PacketClass};
+use perpacket_udp::{Batching, MessageOptions};
+use perpacket_webrtc::{CustomMux, CustomNet, CustomNetBuilder, PacketClass};
 use webrtc::api::setting_engine::SettingEngine;
 use webrtc::ice_transport::ice_candidate_type::RTCIceCandidateType;
 
@@ -30,8 +30,10 @@ fn main() -> ExitCode {
     use Family::{V4, V6};
     use Sockets::{OneEach, Wildcard};
     let tests: Vec<Test> = vec![
-        ("every_class_v4", || every_class(V4)),
-        ("every_class_v6", || every_class(V6)),
+        ("every_class_v4", || every_class(V4, CustomNet::builder)),
+        ("every_class_v6", || every_class(V6, CustomNet::builder)),
+        ("every_class_gathered_v4", || every_class(V4, gathering)),
+        ("every_class_gathered_v6", || every_class(V6, gathering)),
         ("sessions_are_told_apart_v4", || sessions(V4)),
         ("sessions_are_told_apart_v6", || sessions(V6)),
         ("five_addresses_wildcard_v4", || {
@@ -72,9 +74,14 @@ fn wildcard(side: &Side) -> Result<CustomMux> {
     side.mux(&families.map(|family| (family.any(), PORT).into()))
 }
 
+/// A network whose sockets gather what they send.
+fn gathering() -> CustomNetBuilder {
+    CustomNet::builder().batching(Batching::new())
+}
+
 /// Sockets of both families serve peer connections of one.
-fn every_class(family: Family) -> Result<()> {
-    let mut hosts = Hosts::new(family)?;
+fn every_class(family: Family, net: fn() -> CustomNetBuilder) -> Result<()> {
+    let mut hosts = Hosts::with(family, [net().build(), net().build()])?;
     hosts.mark(0)?;
     let [near, far] = &hosts.sides;
     let mux = wildcard(near)?;

@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
@@ -41,7 +41,8 @@ const IPV6_RECVERR_RFC4884: i32 = 31;
 pub(super) struct Errors {
     on: AtomicBool,
     subscribers: Mutex<usize>,
-    sender: broadcast::Sender<IcmpError>,
+    /// Made for the first who asks: its storage is that of the whole backlog.
+    sender: OnceLock<broadcast::Sender<IcmpError>>,
     pub(super) sent: SentTimes,
     /// Held from the kernel's queue to where an entry is found: who looks there meanwhile waits.
     draining: Mutex<()>,
@@ -54,7 +55,7 @@ impl Errors {
         Self {
             on: AtomicBool::new(false),
             subscribers: Mutex::new(0),
-            sender: broadcast::Sender::new(BACKLOG),
+            sender: OnceLock::new(),
             sent: SentTimes::default(),
             draining: Mutex::default(),
             refused_mtu: AtomicU32::new(0),
@@ -91,7 +92,8 @@ impl Errors {
             }
         }
         *subscribers += 1;
-        Ok(self.sender.subscribe())
+        let sender = self.sender.get_or_init(|| broadcast::Sender::new(BACKLOG));
+        Ok(sender.subscribe())
     }
 
     fn leave(&self, main: &Descriptor, v6: bool) {
@@ -134,8 +136,10 @@ impl Errors {
                 if error.kind == IcmpErrorKind::LocalTooBig {
                     error.destination = refused.unwrap_or(error.destination);
                 }
-                // An error from `send` says that nobody listens any more.
-                let _ = self.sender.send(error);
+                if let Some(sender) = self.sender.get() {
+                    // An error from `send` says that nobody listens any more.
+                    let _ = sender.send(error);
+                }
             } else if let Some((probe, at)) = receive::sent_time(&received) {
                 self.sent.note(probe, at);
             }

@@ -31,14 +31,13 @@ pub(super) async fn read(shared: Arc<Shared>, sockets: Arc<Vec<UdpSocket>>, sock
             _ = closed.wait_for(|closed| *closed) => return,
             () = shared.port.receive_batch(&sockets[socket], &mut batch) => {}
         }
-        for (datagram, meta) in batch.iter() {
-            if meta.truncated || datagram.len() > BUFFER {
-                shared.refused.count(Refused::Truncated);
-            } else {
-                shared.dispatch(socket, datagram, meta);
-            }
-        }
+        shared.dispatch_all(socket, &batch);
     }
+}
+
+/// By what all of them begin with (RFC 7983 §7).
+fn is_stun(datagram: &[u8]) -> bool {
+    matches!(datagram.first(), Some(0..=3))
 }
 
 /// Counts what the network says of what the mux sent, until the socket is gone.
@@ -68,8 +67,69 @@ impl Shared {
         self.port_of(transmit.destination).unsent(transmit, error);
     }
 
+    /// Dispatches a batch: what one sender has sent in a row goes to its peer connection at once.
+    fn dispatch_all(&self, socket: usize, batch: &RecvBatch) {
+        let mut datagrams = batch.iter().peekable();
+        while let Some((datagram, meta)) = datagrams.next() {
+            if meta.truncated || datagram.len() > BUFFER {
+                self.refused.count(Refused::Truncated);
+                continue;
+            }
+            let belongs = |(other, its): &(&[u8], &RecvMeta)| {
+                its.source == meta.source
+                    && !is_stun(other)
+                    && !its.truncated
+                    && other.len() <= BUFFER
+            };
+            if is_stun(datagram) || !datagrams.peek().is_some_and(belongs) {
+                self.dispatch(socket, datagram, meta);
+                continue;
+            }
+            let mut run = vec![(datagram, meta)];
+            while let Some(next) = datagrams.next_if(belongs) {
+                run.push(next);
+            }
+            self.routes.at(key(meta.source), |flow| match flow {
+                Some(flow) => self.deliver_run(flow, &run),
+                None => (0..run.len()).for_each(|_| self.refused.count(Refused::UnknownSource)),
+            });
+        }
+    }
+
+    /// Queues datagrams of one sender for its peer connection.
+    fn deliver_run(&self, flow: &Flow, run: &[(&[u8], &RecvMeta)]) {
+        let Some((_, meta)) = run.first() else { return };
+        if !flow.serves(meta.source.ip()) {
+            return (0..run.len()).for_each(|_| self.refused.count(Refused::OtherFamily));
+        }
+        let admitted: Vec<_> = run
+            .iter()
+            .filter(|(datagram, meta)| flow.port.arrived(datagram, meta))
+            .map(|(datagram, _)| *datagram)
+            .collect();
+        let source = key(meta.source);
+        flow.queue
+            .push_all(admitted.into_iter(), source, |datagram, refusal| {
+                self.not_queued(flow, datagram, meta.source, &refusal);
+            });
+    }
+
+    /// A datagram of a peer whose connection does not take it.
+    #[cold]
+    fn not_queued(&self, flow: &Flow, datagram: &[u8], source: SocketAddr, refusal: &Refusal) {
+        match refusal {
+            Refusal::Closed => self.refused.count(Refused::UnknownSource),
+            Refusal::Full | Refusal::TooManyUnproved => {
+                self.refused.count(Refused::QueueFull);
+                let outgoing = Outgoing::dropped(datagram, source);
+                flow.port
+                    .dropped(&outgoing, datagram.len(), DropCause::QueueFull);
+            }
+        }
+    }
+
     pub(super) fn dispatch(&self, socket: usize, datagram: &[u8], meta: &RecvMeta) {
-        if matches!(datagram.first(), Some(0..=3)) {
+        if is_stun(datagram) {
             match StunHeader::parse(datagram) {
                 Some(header) => self.dispatch_stun(socket, &header, datagram, meta),
                 None => self.refused.count(Refused::Malformed),
@@ -185,15 +245,7 @@ impl Shared {
             return;
         }
         if let Err(refusal) = flow.queue.push(datagram, source, false) {
-            match refusal {
-                Refusal::Closed => self.refused.count(Refused::UnknownSource),
-                Refusal::Full | Refusal::TooManyUnproved => {
-                    self.refused.count(Refused::QueueFull);
-                    let outgoing = Outgoing::dropped(datagram, meta.source);
-                    flow.port
-                        .dropped(&outgoing, datagram.len(), DropCause::QueueFull);
-                }
-            }
+            self.not_queued(flow, datagram, meta.source, &refusal);
         }
     }
 

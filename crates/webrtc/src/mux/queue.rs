@@ -7,7 +7,7 @@ use std::{
     },
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::consume_budget};
 
 /// What a datagram costs in a queue beyond its bytes, so that empty ones cannot fill the memory.
 const OVERHEAD: usize = 64;
@@ -49,6 +49,35 @@ pub(super) enum Refusal {
     Closed,
 }
 
+impl Ring {
+    fn push(
+        &mut self,
+        limit: usize,
+        datagram: &[u8],
+        source: SocketAddr,
+        unproved: bool,
+    ) -> Result<(), Refusal> {
+        if self.closed {
+            return Err(Refusal::Closed);
+        }
+        if unproved && self.unproved == UNPROVED {
+            return Err(Refusal::TooManyUnproved);
+        }
+        let used = self.bytes.len() + self.heads.len() * OVERHEAD;
+        if used + datagram.len() + OVERHEAD > limit {
+            return Err(Refusal::Full);
+        }
+        self.unproved += usize::from(unproved);
+        self.bytes.extend(datagram);
+        self.heads.push_back(Head {
+            length: datagram.len(),
+            source,
+            unproved,
+        });
+        Ok(())
+    }
+}
+
 /// What came out of a queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Popped {
@@ -74,40 +103,47 @@ impl Queue {
         source: SocketAddr,
         unproved: bool,
     ) -> Result<(), Refusal> {
-        let mut ring = self.lock();
-        if ring.closed {
-            return Err(Refusal::Closed);
-        }
-        if unproved && ring.unproved == UNPROVED {
-            return Err(Refusal::TooManyUnproved);
-        }
-        let used = ring.bytes.len() + ring.heads.len() * OVERHEAD;
-        if used + datagram.len() + OVERHEAD > self.limit {
-            return Err(Refusal::Full);
-        }
-        ring.unproved += usize::from(unproved);
-        ring.bytes.extend(datagram);
-        ring.heads.push_back(Head {
-            length: datagram.len(),
-            source,
-            unproved,
-        });
-        drop(ring);
+        self.lock().push(self.limit, datagram, source, unproved)?;
         self.ready.notify_one();
         Ok(())
     }
 
-    /// The next datagram, or `None` once the queue is closed. Loses none when it is dropped.
-    pub(super) async fn pop(&self, buffer: &mut [u8]) -> Option<Popped> {
-        loop {
-            // Before the look, so that what comes between the look and the wait wakes.
-            let ready = self.ready.notified();
-            match self.try_pop(buffer) {
-                Err(Closed) => return None,
-                Ok(Some(popped)) => return Some(popped),
-                Ok(None) => ready.await,
+    /// Adds a run of datagrams of one sender; shows those that are not taken, and why.
+    pub(super) fn push_all<'a>(
+        &self,
+        datagrams: impl Iterator<Item = &'a [u8]>,
+        source: SocketAddr,
+        mut refused: impl FnMut(&'a [u8], Refusal),
+    ) {
+        let mut ring = self.lock();
+        let mut refusals = Vec::new();
+        for datagram in datagrams {
+            if let Err(refusal) = ring.push(self.limit, datagram, source, false) {
+                refusals.push((datagram, refusal));
             }
         }
+        drop(ring);
+        self.ready.notify_one();
+        for (datagram, refusal) in refusals {
+            refused(datagram, refusal);
+        }
+    }
+
+    /// The next datagram, or `None` once the queue is closed. Loses none when it is dropped.
+    pub(super) async fn pop(&self, buffer: &mut [u8]) -> Option<Popped> {
+        // Lets others of the thread run now and then.
+        consume_budget().await;
+        let mut popped = self.try_pop(buffer);
+        while matches!(popped, Ok(None)) {
+            // Before the look, so that what comes between the look and the wait wakes.
+            let ready = self.ready.notified();
+            popped = self.try_pop(buffer);
+            if matches!(popped, Ok(None)) {
+                ready.await;
+                popped = self.try_pop(buffer);
+            }
+        }
+        popped.ok().flatten()
     }
 
     pub(super) fn try_pop(&self, buffer: &mut [u8]) -> Result<Option<Popped>, Closed> {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use foldhash::fast::RandomState;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -33,7 +34,8 @@ const CREDENTIALS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Routes {
     flows: Mutex<HashMap<Arc<str>, Entry>>,
-    addresses: papaya::HashMap<SocketAddr, Arc<Binding>>,
+    /// Only addresses that were proved are in it, so nobody can fill it with those that collide.
+    addresses: papaya::HashMap<SocketAddr, Arc<Binding>, RandomState>,
     transactions: Mutex<HashMap<TransactionId, Asked>>,
     /// Username fragments and passwords that were learnt before their connection was made.
     credentials: Mutex<VecDeque<(String, String)>>,
@@ -128,7 +130,7 @@ impl Routes {
     pub(super) fn new() -> Self {
         Self {
             flows: Mutex::default(),
-            addresses: papaya::HashMap::new(),
+            addresses: papaya::HashMap::default(),
             transactions: Mutex::default(),
             credentials: Mutex::default(),
             started: Instant::now(),
