@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use perpacket_lab::{Chain, Lab, Packet, Sniffer};
 use perpacket_udp::{
-    BatchCounters, Batching, MessageOptions, RecvBatch, UdpSocket, UdpSocketBuilder,
+    BatchCounters, Batching, MessageOptions, RecvBatch, Tos, UdpSocket, UdpSocketBuilder,
 };
 use tokio::time::timeout;
 
@@ -179,7 +179,7 @@ pub(crate) fn everything_arrives_in_order() -> Result<()> {
                         ensure!(meta.source == sender.local_addr() && !meta.truncated);
                         if full {
                             ensure!(meta.ttl == options.ttl, "{meta:?} {options:?}");
-                            ensure!(meta.tos.map(|tos| tos.byte()) == options.tos_byte());
+                            ensure!(meta.tos.map(Tos::byte) == options.tos_byte());
                         }
                         let before = last.insert((place, thread), at);
                         ensure!(before.is_none_or(|before| before < at), "{before:?} {at}");
@@ -208,7 +208,11 @@ pub(crate) fn everything_arrives_in_order() -> Result<()> {
 /// To which receiver, how long, and with what: in runs, now and then interleaved.
 fn arbitrary(at: usize) -> (usize, usize, MessageOptions) {
     let run = at / 7;
-    let place = if run % 3 == 0 { at % 4 } else { run % 4 };
+    let place = if run.is_multiple_of(3) {
+        at % 4
+    } else {
+        run % 4
+    };
     let length = if at % 7 == 6 {
         100
     } else {

@@ -130,7 +130,10 @@ impl Routes {
     pub(super) fn new() -> Self {
         Self {
             flows: Mutex::default(),
-            addresses: papaya::HashMap::default(),
+            addresses: papaya::HashMap::builder()
+                .hasher(RandomState::default())
+                .resize_mode(papaya::ResizeMode::Blocking)
+                .build(),
             transactions: Mutex::default(),
             credentials: Mutex::default(),
             started: Instant::now(),
