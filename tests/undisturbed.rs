@@ -33,11 +33,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use perpacket_lab::Test;
+use perpacket_lab::{Processors, STOLEN, Test};
 
 use support::hosts::Family;
 use support::measured::Way;
-use support::processors::{Awake, Processors};
+use support::processors::Awake;
 use support::wire::complies;
 use undisturbed::media::Received;
 use undisturbed::scene::{During, HOPS, NARROW, OPTIONS, Scene, Seen};
@@ -51,9 +51,6 @@ const LATE: Duration = Duration::from_millis(5);
 
 /// How often a machine that is busy with something else may make packets late.
 const TRIES: usize = 8;
-
-/// How much of the processors' time may be taken away by the hypervisor while the call is looked at.
-const STOLEN: f64 = 0.03;
 
 /// Larger than any check of ICE, bytes of IP packet.
 const LARGEST_CHECK: usize = 200;
@@ -82,10 +79,10 @@ fn nothing_is_disturbed(way: Way, family: Family) -> Result<()> {
         (During::Storm, During::MeasurementsInStorm),
     ] {
         for tries_left in (0..TRIES).rev() {
-            let before = Processors::now()?;
+            let before = Processors::now();
             let looked = Look::at(&mut scene, without, long)
                 .and_then(|quiet| Ok((quiet, Look::at(&mut scene, during, long)?)));
-            let stolen = before.stolen_since()?;
+            let stolen = before.stolen_since();
             if stolen > STOLEN && tries_left > 0 {
                 let was = looked.map_or_else(|error| format!("{error:#}"), |_| "well".to_owned());
                 eprintln!("{stolen:.2} of the time was stolen; it was: {was}");

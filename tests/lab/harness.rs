@@ -8,6 +8,10 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::enter::enter;
 use crate::error::{Error, Skip};
+use crate::processors::{Processors, STOLEN};
+
+/// How often a test runs at most.
+const TRIES: usize = 4;
 
 /// A test: its name, and what it does.
 pub type Test = (&'static str, fn() -> anyhow::Result<()>);
@@ -27,6 +31,9 @@ pub type Test = (&'static str, fn() -> anyhow::Result<()>);
 /// }
 /// ```
 ///
+/// What fails while a hypervisor takes the processors away says nothing of what is tested: it is run again, some times,
+/// which is said on stderr.
+///
 /// Where namespaces cannot be had it says so on stderr and succeeds, or fails where the environment says
 /// `CI=true`.
 #[must_use]
@@ -45,7 +52,7 @@ pub fn main(tests: Vec<Test>) -> ExitCode {
     }
     let trials = tests
         .into_iter()
-        .map(|(name, test)| Trial::ignorable_test(name, move || outcome(name, test())))
+        .map(|(name, test)| Trial::ignorable_test(name, move || outcome(name, run(name, test))))
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -64,15 +71,35 @@ pub fn require_program(program: &str, install: &str) -> Result<PathBuf, Skip> {
         .ok_or_else(|| Skip(format!("{program} is not installed: {install}")))
 }
 
+fn run(name: &str, test: fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    for _ in 1..TRIES {
+        let processors = Processors::now();
+        let result = test();
+        let stolen = processors.stolen_since();
+        match result {
+            Err(error) if stolen > STOLEN && skipped(&error).is_none() => {
+                eprintln!(
+                    "{name} once more: {stolen:.2} of the time was stolen from it: {error:#}"
+                );
+            }
+            result => return result,
+        }
+    }
+    test()
+}
+
+fn skipped(error: &anyhow::Error) -> Option<&Skip> {
+    error.downcast_ref::<Skip>().or(match error.downcast_ref() {
+        Some(Error::Skip(skip)) => Some(skip),
+        _ => None,
+    })
+}
+
 fn outcome(name: &str, result: anyhow::Result<()>) -> Result<Completion, Failed> {
     let Err(e) = result else {
         return Ok(Completion::Completed);
     };
-    let skip = e.downcast_ref::<Skip>().or(match e.downcast_ref() {
-        Some(Error::Skip(skip)) => Some(skip),
-        _ => None,
-    });
-    match skip {
+    match skipped(&e) {
         None => Err(format!("{e:?}").into()),
         Some(skip) => {
             eprintln!("NOT RUN: {name}: {skip}");

@@ -1,39 +1,11 @@
-//! The processors, where a test judges times.
+//! Processors that do not sleep, where a test judges times.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
-use anyhow::{Context as _, Result};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
-
-/// What the processors have done since the machine was started (`proc_stat(5)`).
-pub(crate) struct Processors {
-    stolen: f64,
-    all: f64,
-}
-
-impl Processors {
-    pub(crate) fn now() -> Result<Self> {
-        let stat = fs::read_to_string("/proc/stat")?;
-        let all = stat.lines().next().context("empty")?.split_whitespace();
-        // What guests have used is counted among what users have.
-        let times = all.skip(1).take(8).map(str::parse);
-        let times = times.collect::<Result<Vec<f64>, _>>()?;
-        Ok(Self {
-            stolen: *times.get(7).context("no steal")?,
-            all: times.iter().sum(),
-        })
-    }
-
-    /// Which part of the time since then the hypervisor took away.
-    pub(crate) fn stolen_since(&self) -> Result<f64> {
-        let now = Self::now()?;
-        Ok((now.stolen - self.stolen) / (now.all - self.all).max(1.0))
-    }
-}
 
 /// Keeps the processors from sleeping until it is dropped. To wake one is the hypervisor's work in a virtual machine,
 /// and takes a packet that has to wake somebody up to a millisecond where the host is busy.
