@@ -14,6 +14,7 @@ pub struct Processors {
 
 impl Processors {
     /// Up to now; nothing where the system does not say so.
+    #[must_use]
     pub fn now() -> Self {
         let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
         let all = stat.lines().next().unwrap_or_default().split_whitespace();
@@ -27,6 +28,7 @@ impl Processors {
     }
 
     /// Which part of the time since then the hypervisor took away.
+    #[must_use]
     pub fn stolen_since(&self) -> f64 {
         let now = Self::now();
         (now.stolen - self.stolen) / (now.all - self.all).max(1.0)
