@@ -58,10 +58,10 @@ lay_out() { # variant
         fi
     } >"$dir/Cargo.toml"
     for crate in "${crates[@]}"; do
-        manifest=$(grep -oE "\"manifest_path\":\"[^\"]*/$crate-[0-9.]+/Cargo.toml\"" "$work/metadata.json" |
+        manifest=$(grep -oE "\"manifest_path\":\"[^\"]*/$crate-0\.17\.[0-9]+/Cargo.toml\"" "$work/metadata.json" |
             cut -d'"' -f4 | sort -u)
         if [[ $(wc -l <<<"$manifest") -ne 1 || ! -f $manifest ]]; then
-            echo "expected one published $crate in Cargo.lock, found: $manifest" >&2
+            echo "expected one published $crate 0.17 in Cargo.lock, found: $manifest" >&2
             return 1
         fi
         # Timestamps kept: cargo rebuilds only what differs from the last run.
