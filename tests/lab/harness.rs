@@ -78,9 +78,9 @@ fn run(name: &str, test: fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
         let stolen = processors.stolen_since();
         match result {
             Err(error) if stolen > STOLEN && skipped(&error).is_none() => {
-                eprintln!(
-                    "{name} once more: {stolen:.2} of the time was stolen from it: {error:#}"
-                );
+                let error = format!("{error:#}");
+                let line = error.lines().next().unwrap_or_default();
+                eprintln!("{name} once more: {stolen:.2} of the time was stolen from it: {line}");
             }
             result => return result,
         }
