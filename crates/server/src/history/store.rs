@@ -15,7 +15,7 @@ use sqlx::{
 };
 use tokio::{
     sync::{MappedMutexGuard, Mutex, MutexGuard},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use super::{DatabaseUrl, Entry, HistoryError, batch};
@@ -25,6 +25,9 @@ pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 /// How long it may take for a transaction. The disk may be busy with something else, and nobody waits for it.
 pub(super) const TRANSACTION: Duration = Duration::from_secs(30);
+
+/// How long another process may keep a file locked.
+const LOCKED: Duration = Duration::from_secs(5);
 
 /// How many questions are answered at a time.
 const READERS: u32 = 4;
@@ -195,7 +198,7 @@ impl Store {
     async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
         let mut connection = AnyConnection::connect_with(&self.options).await?;
         if self.kind != Kind::Postgres {
-            sqlx::raw_sql(SQLITE).execute(&mut connection).await?;
+            configure(&mut connection).await?;
         }
         match self.kind {
             Kind::Postgres => migrate(&mut connection).await?,
@@ -253,6 +256,25 @@ impl DerefMut for Reader<'_> {
         match self {
             Self::Pooled(connection) => connection,
             Self::Shared(connection) => connection,
+        }
+    }
+}
+
+/// Sets up a connection to SQLite. While another process turns a new file into one with a write-ahead log, SQLite says
+/// at once that it is locked: for the change of `journal_mode` it does not wait as for everything else
+/// (<https://www.sqlite.org/c3ref/busy_handler.html>: not where that could be a deadlock).
+async fn configure(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    const BUSY: &str = "5";
+    const AGAIN: Duration = Duration::from_millis(10);
+    let end = Instant::now() + LOCKED;
+    loop {
+        match sqlx::raw_sql(SQLITE).execute(&mut *connection).await {
+            Err(sqlx::Error::Database(error))
+                if error.code().as_deref() == Some(BUSY) && Instant::now() < end =>
+            {
+                sleep(AGAIN).await;
+            }
+            configured => return configured.map(drop),
         }
     }
 }
