@@ -5,8 +5,9 @@ use crate::Transmit;
 /// Has a socket gather what is sent through it, so that many datagrams take few system calls: for
 /// [`UdpSocketBuilder::batching`](crate::UdpSocketBuilder::batching).
 ///
-/// The first datagram goes out at once. What is sent while that one's task goes on, or another datagram is under way,
-/// is queued, and a task of the socket sends it as soon as the runtime lets it: no timer is involved. Every datagram
+/// The first datagram goes out at once. What is sent in the same turn of the runtime, or while another datagram is under
+/// way, is queued, and a task of the socket sends it once what was ready on that thread has run, or beside it where that
+/// goes on for longer than a millisecond: no timer is involved. Every datagram
 /// has exactly the options that it was given, and those to one destination go out in the order in which they were
 /// sent. Runs of equal length to one destination with equal options go out as one (`UDP_SEGMENT`, `udp(7)`), with
 /// the same header each as if they were sent one by one, but for the Identification of IPv4; the others by

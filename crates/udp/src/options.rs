@@ -185,7 +185,15 @@ impl MessageOptions {
     ///
     /// # Errors
     /// An [`OptionsError`] that names the field, the value and the range.
+    #[inline]
     pub fn validate_for(&self, destination: SocketAddr) -> Result<(), OptionsError> {
+        if self.ttl != Some(0) && self.flow_label.is_none() && self.source.is_none() {
+            return Ok(());
+        }
+        self.validate_all_for(destination)
+    }
+
+    fn validate_all_for(&self, destination: SocketAddr) -> Result<(), OptionsError> {
         self.validate()?;
         match self.source {
             Some(address)

@@ -34,11 +34,11 @@ pub(super) enum Family {
 }
 
 impl Family {
+    #[inline]
     pub(super) fn of(destination: SocketAddr) -> Self {
-        if destination.ip().to_canonical().is_ipv4() {
-            Self::V4
-        } else {
-            Self::V6
+        match destination {
+            SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => Self::V6,
+            _ => Self::V4,
         }
     }
 }
@@ -83,19 +83,25 @@ impl Context {
     #[inline]
     pub(super) fn encode(self, transmit: &Transmit<'_>) -> SendControl {
         let mut control = SendControl::new();
+        self.encode_into(transmit, &mut control);
+        control
+    }
+
+    /// The same, where they are to be; nothing else is there.
+    #[inline]
+    pub(super) fn encode_into(self, transmit: &Transmit<'_>, control: &mut SendControl) {
         let result = match self.family {
-            Family::V4 => self.encode_v4(transmit, &mut control),
-            Family::V6 => self.encode_v6(&transmit.options, &mut control),
+            Family::V4 => self.encode_v4(transmit, control),
+            Family::V6 => self.encode_v6(&transmit.options, control),
         };
         let result = match transmit.probe.filter(|_| self.has(Field::Timestamp)) {
-            Some(number) => result.and_then(|()| encode_timestamp(number, &mut control)),
+            Some(number) => result.and_then(|()| encode_timestamp(number, control)),
             None => result,
         };
         debug_assert!(
             result.is_ok(),
             "the capacity is the sum of all messages of a family"
         );
-        control
     }
 
     /// `ip(7)`.

@@ -53,7 +53,7 @@ pub(crate) struct Socket {
     batches: bool,
     leftover: Leftover,
     /// Gathers what is sent.
-    batcher: Option<Batcher>,
+    batcher: Option<Arc<Batcher>>,
 }
 
 impl Socket {
@@ -118,7 +118,9 @@ impl Socket {
             errors: Errors::new(),
             batches: config.recv_batches,
             leftover: Leftover::default(),
-            batcher: config.batching.map(Batcher::new),
+            batcher: config
+                .batching
+                .map(|batching| Arc::new(Batcher::new(batching))),
         };
         if config.recv_batches
             && let Err(error) = socket.receive_runs()

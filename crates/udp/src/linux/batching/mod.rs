@@ -4,15 +4,19 @@ mod plan;
 
 use std::{
     fmt,
+    future::{Future, poll_fn},
     io::{self, IoSlice},
     net::SocketAddr,
+    pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::yield_now};
 
 pub(super) use plan::{Apart, Out, Run};
 
@@ -21,18 +25,21 @@ use crate::{BatchCounters, Batching, MessageOptions, Transmit, batching::OnDropp
 /// How much of the storage stays while nothing waits, bytes of datagrams and number of them.
 const KEPT: (usize, usize) = (64 << 10, 512);
 
+/// How long a sender may go on, and gather, until what it has sent goes out beside it: much less than the jitter that
+/// networks have.
+const LONG: Duration = Duration::from_millis(1);
+
 pub(super) struct Batcher {
     limit: usize,
     queue: Mutex<Queue>,
     /// What is being sent. Locked before the queue by whoever needs both.
     pub(super) out: Mutex<Out>,
-    /// There is something to do for the task that sends; it may outlive the socket.
-    pub(super) wake: Arc<Notify>,
     /// What waited is on its way.
     pub(super) room: Notify,
     pub(super) counts: Counts,
     pub(super) no_runs: AtomicBool,
-    pub(super) ended: AtomicBool,
+    /// The socket has been dropped.
+    pub(super) ended: Notify,
     on_dropped: OnceLock<OnDropped>,
 }
 
@@ -123,6 +130,11 @@ struct Queue {
     under_way: usize,
     /// Something is being sent, or waits for it.
     active: bool,
+    /// When that began, unless the task that sends was already told to hurry.
+    since: Option<Instant>,
+    /// The task that sends.
+    sender: Option<Waker>,
+    ended: bool,
 }
 
 /// What becomes of a datagram that somebody sends.
@@ -142,11 +154,10 @@ impl Batcher {
             limit: batching.max_bytes,
             queue: Mutex::default(),
             out: Mutex::default(),
-            wake: Arc::default(),
             room: Notify::new(),
             counts: Counts::default(),
             no_runs: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            ended: Notify::new(),
             on_dropped: OnceLock::new(),
         }
     }
@@ -156,7 +167,14 @@ impl Batcher {
         let mut queue = self.queue();
         if !queue.active {
             queue.active = true;
+            queue.since = Some(Instant::now());
             return Admission::AtOnce;
+        }
+        if queue.since.is_some_and(|since| since.elapsed() > LONG) {
+            queue.since = None;
+            if let Some(sender) = &queue.sender {
+                sender.wake_by_ref();
+            }
         }
         let used = queue.under_way + queue.waiting.used();
         if used > 0 && used + transmit.contents.len() + Batching::OVERHEAD > self.limit {
@@ -172,6 +190,48 @@ impl Batcher {
         self.queue().waiting.push(transmit);
     }
 
+    /// Has the task that sends go on once the runtime has run all that is ready on this thread, and so whatever sends
+    /// more. Were it woken at once, an idle worker thread would take it, and send each datagram by itself.
+    pub(super) fn wake_later(&self) {
+        let sender = self.queue().sender.clone();
+        if let Some(sender) = sender {
+            let later = pin!(yield_now());
+            // The first poll hands the waker to the runtime, and that is all of it that is wanted.
+            let _ = later.poll(&mut Context::from_waker(&sender));
+        }
+    }
+
+    /// Waits until there is something to send; `false` once the socket has ended.
+    pub(super) async fn something(&self) -> bool {
+        poll_fn(|context| {
+            let mut queue = self.queue();
+            if queue.ended || queue.active {
+                return Poll::Ready(!queue.ended);
+            }
+            match &mut queue.sender {
+                Some(sender) => sender.clone_from(context.waker()),
+                None => queue.sender = Some(context.waker().clone()),
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Ends the task that sends.
+    pub(super) fn end(&self) {
+        let mut queue = self.queue();
+        queue.ended = true;
+        if let Some(sender) = queue.sender.take() {
+            sender.wake();
+        }
+        drop(queue);
+        self.ended.notify_one();
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.queue().ended
+    }
+
     /// Takes what waits into `datagrams`, which are done with. Whether there was anything: if not, what is sent next
     /// goes out at once.
     pub(super) fn take(&self, datagrams: &mut Datagrams) -> bool {
@@ -181,6 +241,7 @@ impl Batcher {
         let before = queue.under_way;
         queue.under_way = datagrams.used();
         queue.active = !datagrams.entries.is_empty();
+        queue.since = queue.active.then(Instant::now);
         let active = queue.active;
         drop(queue);
         if before > 0 || active {

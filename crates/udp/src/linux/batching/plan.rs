@@ -5,6 +5,8 @@ use std::{
     net::SocketAddr,
 };
 
+use foldhash::fast::RandomState;
+
 use super::{
     super::{control::Family, socket::Carrier},
     Datagrams,
@@ -32,9 +34,9 @@ pub(in super::super) struct Out {
     next: usize,
     /// The next run goes out one by one.
     pub(in super::super) apart: Option<Apart>,
-    last_run_of: HashMap<SocketAddr, usize>,
+    last_run_of: HashMap<SocketAddr, usize, RandomState>,
     /// Where a run was too large for the path.
-    narrow: HashSet<SocketAddr>,
+    narrow: HashSet<SocketAddr, RandomState>,
 }
 
 /// A run that goes out one by one.
@@ -98,9 +100,10 @@ impl Out {
         }
         self.sequence.extend(0..self.runs.len());
         let runs = &self.runs;
-        // Stable: what is in one stage, by one descriptor, keeps its order.
-        self.sequence
-            .sort_by_key(|run| (runs[*run].stage, runs[*run].carrier.number()));
+        let place = |run: &usize| (runs[*run].stage, runs[*run].carrier.number(), *run);
+        if !self.sequence.is_sorted_by_key(place) {
+            self.sequence.sort_unstable_by_key(place);
+        }
     }
 
     /// The run of a datagram: the last to its destination, if it fits, or a new one.

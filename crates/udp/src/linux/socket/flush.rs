@@ -2,11 +2,9 @@
 
 use std::{
     io,
+    ops::Range,
     os::fd::AsFd,
-    sync::{
-        Arc, MutexGuard, PoisonError, TryLockError,
-        atomic::Ordering::{Relaxed, SeqCst},
-    },
+    sync::{Arc, MutexGuard, PoisonError, TryLockError, atomic::Ordering::Relaxed},
 };
 
 use socket2::{SockAddr, Socket as Descriptor};
@@ -15,7 +13,7 @@ use tokio::task::consume_budget;
 use super::{
     super::{
         batching::{Admission, Apart, Batcher, Out, Run},
-        control::encode_segment,
+        control::{SendControl, encode_segment},
         refused::is_refusal,
         sys::{MESSAGES, Outbound, send_messages},
     },
@@ -23,6 +21,13 @@ use super::{
     send::Carrier,
 };
 use crate::{BatchCounters, DfMode, Transmit, batching::OnDropped};
+
+/// What goes before the contents of a message.
+struct Head {
+    control: SendControl,
+    destination: SockAddr,
+    pieces: Range<usize>,
+}
 
 /// How far it has come.
 enum Progress {
@@ -106,7 +111,7 @@ impl Socket {
                     }
                     Err(_) => {}
                 }
-                batcher.wake.notify_one();
+                batcher.wake_later();
                 result
             }
         }
@@ -115,39 +120,39 @@ impl Socket {
     /// Starts the task that sends what was gathered, where the socket gathers.
     pub(crate) fn start(this: &Arc<Self>) {
         let Some(batcher) = &this.batcher else { return };
-        let (wake, socket) = (Arc::clone(&batcher.wake), Arc::downgrade(this));
+        let (batcher, socket) = (Arc::clone(batcher), Arc::downgrade(this));
         tokio::spawn(async move {
-            loop {
-                wake.notified().await;
+            while batcher.something().await {
                 let Some(socket) = socket.upgrade() else {
                     return;
                 };
-                let Some(batcher) = &socket.batcher else {
-                    return;
-                };
-                loop {
-                    let progress = socket.flush_some(batcher, &mut lock(batcher));
-                    match progress {
-                        _ if batcher.ended.load(SeqCst) => return,
-                        Progress::Idle => break,
-                        Progress::More => consume_budget().await,
-                        Progress::Blocked(carrier) => {
-                            tokio::select! {
-                                // It has ended: who sends wakes it only when it is idle.
-                                () = wake.notified() => {}
-                                _ = socket.writable(carrier) => {}
-                            }
-                        }
+                socket.flush(&batcher).await;
+            }
+        });
+    }
+
+    /// Sends until nothing waits, or the socket has ended.
+    async fn flush(&self, batcher: &Batcher) {
+        loop {
+            let progress = self.flush_some(batcher, &mut lock(batcher));
+            match progress {
+                _ if batcher.has_ended() => return,
+                Progress::Idle => return,
+                Progress::More => consume_budget().await,
+                Progress::Blocked(carrier) => {
+                    tokio::select! {
+                        () = batcher.ended.notified() => return,
+                        _ = self.writable(carrier) => {}
                     }
                 }
             }
-        });
+        }
     }
 
     /// Sends what waits as far as there is room, and drops the rest.
     pub(crate) fn end(&self) {
         let Some(batcher) = &self.batcher else { return };
-        batcher.ended.store(true, SeqCst);
+        batcher.end();
         let mut out = lock(batcher);
         loop {
             match self.flush_some(batcher, &mut out) {
@@ -165,12 +170,10 @@ impl Socket {
                 }
             }
         }
-        drop(out);
-        batcher.wake.notify_one();
     }
 
     pub(crate) fn batch_counters(&self) -> Option<BatchCounters> {
-        self.batcher.as_ref().map(Batcher::counters)
+        self.batcher.as_deref().map(Batcher::counters)
     }
 
     pub(crate) fn on_dropped(&self, f: OnDropped) -> bool {
@@ -249,26 +252,32 @@ impl Socket {
     /// One system call for as many runs as it can take; how many went out.
     fn send_runs(&self, batcher: &Batcher, out: &Out, socket: &Descriptor) -> io::Result<usize> {
         let runs: Vec<&Run> = out.next_runs(MESSAGES).collect();
-        let mut parts = Vec::new();
-        let mut heads = Vec::with_capacity(runs.len());
+        let mut parts = Vec::with_capacity(runs.len());
+        let mut heads: Vec<Head> = Vec::with_capacity(runs.len());
         for run in &runs {
             let members = out.members(run);
             let first = out.datagrams.transmit(members[0]);
-            let mut control = self.context(socket, first.destination).encode(&first);
-            if let (true, Ok(segment)) = (run.count() > 1, u16::try_from(run.segment)) {
-                encode_segment(segment, &mut control);
-            }
             let begin = parts.len();
             out.datagrams.pieces(members, &mut parts);
-            let destination = SockAddr::from(self.in_own_family(first.destination));
-            heads.push((control, destination, begin..parts.len()));
+            heads.push(Head {
+                control: SendControl::new(),
+                destination: self.in_own_family(first.destination).into(),
+                pieces: begin..parts.len(),
+            });
+            if let Some(Head { control, .. }) = heads.last_mut() {
+                let context = self.context(socket, first.destination);
+                context.encode_into(&first, control);
+                if let (true, Ok(segment)) = (run.count() > 1, u16::try_from(run.segment)) {
+                    encode_segment(segment, control);
+                }
+            }
         }
         let messages: Vec<_> = heads
             .iter()
-            .map(|(control, destination, pieces)| Outbound {
-                parts: &parts[pieces.clone()],
-                destination,
-                control: control.as_bytes(),
+            .map(|head| Outbound {
+                parts: &parts[head.pieces.clone()],
+                destination: &head.destination,
+                control: head.control.as_bytes(),
             })
             .collect();
         batcher.counts.calls.fetch_add(1, Relaxed);
