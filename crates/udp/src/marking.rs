@@ -96,6 +96,7 @@ impl Dscp {
 
     /// The number, 0..=63.
     #[must_use]
+    #[inline]
     pub const fn value(self) -> u8 {
         self.0
     }
@@ -154,6 +155,7 @@ pub enum Ecn {
 impl Ecn {
     /// The field with these two bits; higher bits are ignored.
     #[must_use]
+    #[inline]
     pub const fn from_bits(bits: u8) -> Self {
         match bits & 0b11 {
             0b00 => Self::NotEct,
@@ -165,6 +167,7 @@ impl Ecn {
 
     /// The two bits, 0..=3.
     #[must_use]
+    #[inline]
     pub const fn bits(self) -> u8 {
         match self {
             Self::NotEct => 0b00,
@@ -214,30 +217,35 @@ pub struct Tos(u8);
 impl Tos {
     /// The byte that carries both.
     #[must_use]
+    #[inline]
     pub const fn new(dscp: Dscp, ecn: Ecn) -> Self {
         Self(dscp.0 << 2 | ecn.bits())
     }
 
     /// The byte as it stands in the header.
     #[must_use]
+    #[inline]
     pub const fn from_byte(byte: u8) -> Self {
         Self(byte)
     }
 
     /// The byte as it stands in the header.
     #[must_use]
+    #[inline]
     pub const fn byte(self) -> u8 {
         self.0
     }
 
     /// The upper six bits.
     #[must_use]
+    #[inline]
     pub const fn dscp(self) -> Dscp {
         Dscp(self.0 >> 2)
     }
 
     /// The lower two bits.
     #[must_use]
+    #[inline]
     pub const fn ecn(self) -> Ecn {
         Ecn::from_bits(self.0)
     }

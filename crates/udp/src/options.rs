@@ -105,6 +105,7 @@ impl MessageOptions {
 
     /// Whether nothing is set.
     #[must_use]
+    #[inline]
     pub fn is_empty(&self) -> bool {
         *self == Self::NONE
     }
@@ -114,6 +115,7 @@ impl MessageOptions {
     /// DSCP and ECN are fields of their own here: a `tos` decides both, but an `ecn` alone leaves
     /// the DSCP to the fallback, and the other way round.
     #[must_use]
+    #[inline]
     pub fn or(self, fallback: Self) -> Self {
         let (dscp, ecn) = match self.tos {
             Some(_) => (self.dscp, self.ecn),
@@ -133,12 +135,14 @@ impl MessageOptions {
     /// The TOS byte that goes out: `tos`, with `dscp` and `ecn` in their places. `None` if none of
     /// the three is set. What is set neither way is 0; see [`tos_byte_over`](Self::tos_byte_over).
     #[must_use]
+    #[inline]
     pub fn tos_byte(&self) -> Option<u8> {
         self.tos_byte_over(Tos::default())
     }
 
     /// The same, where the socket's own TOS byte supplies the half that is not set.
     #[must_use]
+    #[inline]
     pub fn tos_byte_over(&self, socket: Tos) -> Option<u8> {
         if self.tos.is_none() && self.dscp.is_none() && self.ecn.is_none() {
             return None;

@@ -207,12 +207,14 @@ impl UdpSocket {
 
     /// The address that the socket is bound to.
     #[must_use]
+    #[inline]
     pub fn local_addr(&self) -> SocketAddr {
         self.socket.local_addr()
     }
 
     /// What the kernel lets this socket do.
     #[must_use]
+    #[inline]
     pub fn capabilities(&self) -> Capabilities {
         self.socket.capabilities()
     }

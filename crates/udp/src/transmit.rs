@@ -25,6 +25,7 @@ pub struct Transmit<'a> {
 impl<'a> Transmit<'a> {
     /// A datagram with the socket's own settings.
     #[must_use]
+    #[inline]
     pub const fn new(contents: &'a [u8], destination: SocketAddr) -> Self {
         Self {
             contents,
@@ -37,6 +38,7 @@ impl<'a> Transmit<'a> {
 
     /// The same with these options.
     #[must_use]
+    #[inline]
     pub const fn with_options(mut self, options: MessageOptions) -> Self {
         self.options = options;
         self

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use perpacket_udp::{Capabilities, Error, RecvMeta, UdpSocket};
 use tokio::{
     sync::watch,
+    task::consume_budget,
     time::{Instant, timeout_at},
 };
 use webrtc_util::Conn;
@@ -176,19 +177,52 @@ impl CustomConn {
 
     /// Sends a datagram as the policy has it, and counts it.
     async fn transmit(&self, datagram: &[u8], target: SocketAddr) {
+        // As with the sockets of tokio, who sends in a loop gives way to others now and then.
+        consume_budget().await;
+        if !self.try_transmit(datagram, target) {
+            // On the heap: it is rare, and takes more memory than all the rest of a send.
+            Box::pin(self.transmit_once_there_is_room(datagram, target)).await;
+        }
+    }
+
+    /// The same, if there is room for it: whether there was.
+    #[inline]
+    fn try_transmit(&self, datagram: &[u8], target: SocketAddr) -> bool {
+        let outgoing = self.port.outgoing(datagram, target);
+        let socket = self.way_out.0.load();
+        let Some(socket) = &*socket else {
+            self.port
+                .dropped(&outgoing, datagram.len(), DropCause::Closed);
+            return true;
+        };
+        let asking = self.asking(datagram, &outgoing);
+        let datagram = asking.as_deref().unwrap_or(datagram);
+        self.port.try_send(socket, datagram, target, &outgoing)
+    }
+
+    async fn transmit_once_there_is_room(&self, datagram: &[u8], target: SocketAddr) {
         let outgoing = self.port.outgoing(datagram, target);
         let Some(socket) = self.way_out.0.load_full() else {
             self.port
                 .dropped(&outgoing, datagram.len(), DropCause::Closed);
             return;
         };
-        let asking = (self.port.hub.dont_fragment
-            && self.guard.is_relay()
-            && outgoing.options.df_bit == Some(true))
-        .then(|| with_dont_fragment(datagram))
-        .flatten();
+        let asking = self.asking(datagram, &outgoing);
         let datagram = asking.as_deref().unwrap_or(datagram);
         self.port.send(&socket, datagram, target, &outgoing).await;
+    }
+
+    /// What goes out in place of a datagram, where a TURN server is to be asked to keep it whole.
+    #[inline]
+    fn asking(&self, datagram: &[u8], outgoing: &Outgoing) -> Option<Vec<u8>> {
+        let asks = self.port.hub.dont_fragment
+            && self.guard.is_relay()
+            && outgoing.options.df_bit == Some(true);
+        if asks {
+            with_dont_fragment(datagram)
+        } else {
+            None
+        }
     }
 }
 

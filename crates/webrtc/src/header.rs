@@ -45,24 +45,63 @@ const TOS_KNOWN: u32 = 1 << 17;
 const DF_KNOWN: u32 = 1 << 18;
 const DF: u32 = 1 << 19;
 
-impl SentHeader {
-    /// In one word, so that a reader sees the header of one datagram. Zero is a header that nothing is known of.
-    pub(crate) fn pack(self) -> u32 {
-        let low = u32::from_le_bytes([
-            self.ttl.unwrap_or_default(),
-            self.tos.unwrap_or_default().byte(),
-            0,
-            0,
-        ]);
-        let df_bit = match self.df_bit {
-            None => 0,
-            Some(false) => DF_KNOWN,
-            Some(true) => DF_KNOWN | DF,
-        };
-        low | df_bit | self.ttl.map_or(0, |_| TTL_KNOWN) | self.tos.map_or(0, |_| TOS_KNOWN)
+/// [`SentHeader`] in one word, so that a reader sees the header of one datagram. Zero is a header that nothing is known
+/// of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PackedHeader(u32);
+
+impl PackedHeader {
+    #[inline]
+    pub(crate) const fn from_word(word: u32) -> Self {
+        Self(word)
     }
 
-    pub(crate) fn unpack(word: u32) -> Self {
+    #[inline]
+    pub(crate) const fn word(self) -> u32 {
+        self.0
+    }
+
+    #[inline]
+    fn set_ttl(&mut self, ttl: u8) {
+        self.0 = self.0 & !0xff | TTL_KNOWN | u32::from(ttl);
+    }
+
+    #[inline]
+    fn set_df_bit(&mut self, df_bit: bool) {
+        self.0 = self.0 & !DF | DF_KNOWN | if df_bit { DF } else { 0 };
+    }
+
+    #[inline]
+    fn set_tos(&mut self, tos: u8) {
+        self.0 = self.0 & !0xff00 | TOS_KNOWN | u32::from(tos) << 8;
+    }
+
+    /// The TOS byte, or zero.
+    #[inline]
+    fn tos(self) -> Tos {
+        let [_, tos, ..] = self.0.to_le_bytes();
+        Tos::from_byte(tos)
+    }
+}
+
+impl From<SentHeader> for PackedHeader {
+    fn from(header: SentHeader) -> Self {
+        let mut packed = Self::default();
+        if let Some(ttl) = header.ttl {
+            packed.set_ttl(ttl);
+        }
+        if let Some(df_bit) = header.df_bit {
+            packed.set_df_bit(df_bit);
+        }
+        if let Some(tos) = header.tos {
+            packed.set_tos(tos.byte());
+        }
+        packed
+    }
+}
+
+impl From<PackedHeader> for SentHeader {
+    fn from(PackedHeader(word): PackedHeader) -> Self {
         let [ttl, tos, ..] = word.to_le_bytes();
         Self {
             ttl: (word & TTL_KNOWN != 0).then_some(ttl),
@@ -88,30 +127,32 @@ impl SocketDefaults {
         socket: &UdpSocket,
         target: SocketAddr,
         options: &MessageOptions,
-    ) -> SentHeader {
+    ) -> PackedHeader {
         let v4 = is_v4(target);
         let cached = &self.0[usize::from(v4)];
         let mut word = cached.load(Relaxed);
         if word & ASKED == 0 {
-            word = ASKED | of_socket(socket, v4).pack();
+            word = ASKED | PackedHeader::from(of_socket(socket, v4)).word();
             cached.store(word, Relaxed);
         }
-        let defaults = SentHeader::unpack(word);
+        let mut header = PackedHeader(word & !ASKED);
         let can = socket.capabilities();
-        let heeded = |support| support != Support::None;
-        let socket_tos = defaults.tos.unwrap_or_default();
-        SentHeader {
-            ttl: options.ttl.filter(|_| heeded(can.ttl)).or(defaults.ttl),
-            df_bit: options
-                .df_bit
-                .filter(|_| heeded(can.df_bit))
-                .or(defaults.df_bit),
-            tos: options
-                .tos_byte_over(socket_tos)
-                .filter(|_| heeded(can.tos))
-                .map(Tos::from_byte)
-                .or(defaults.tos),
+        if let Some(ttl) = options.ttl
+            && can.ttl != Support::None
+        {
+            header.set_ttl(ttl);
         }
+        if let Some(df_bit) = options.df_bit
+            && can.df_bit != Support::None
+        {
+            header.set_df_bit(df_bit);
+        }
+        if let Some(tos) = options.tos_byte_over(header.tos())
+            && can.tos != Support::None
+        {
+            header.set_tos(tos);
+        }
+        header
     }
 }
 
@@ -148,10 +189,9 @@ mod tests {
             some(Some(7), None, Some(184)),
             some(None, Some(true), None),
         ] {
-            assert_eq!(SentHeader::unpack(header.pack()), header);
-            assert_eq!(SentHeader::unpack(header.pack() | ASKED), header);
+            assert_eq!(SentHeader::from(PackedHeader::from(header)), header);
         }
-        assert_eq!(SentHeader::default().pack(), 0);
+        assert_eq!(PackedHeader::from(SentHeader::default()).word(), 0);
     }
 
     #[cfg(target_os = "linux")]
@@ -160,14 +200,14 @@ mod tests {
         let v4 = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
         let target = ([127, 0, 0, 1], 9).into();
         let defaults = SocketDefaults::default();
-        let nothing = defaults.header(&v4, target, &MessageOptions::NONE);
+        let nothing = SentHeader::from(defaults.header(&v4, target, &MessageOptions::NONE));
         assert_eq!(nothing.ttl, v4.ttl().ok());
         assert_eq!(nothing.tos, Some(Tos::default()));
         assert_eq!(nothing.df_bit, Some(true));
         let asked = MessageOptions::NONE.with_ttl(9).with_dscp(Dscp::EF);
         let some = defaults.header(&v4, target, &asked.with_df_bit(false));
         assert_eq!(
-            some,
+            SentHeader::from(some),
             SentHeader {
                 ttl: Some(9),
                 df_bit: Some(false),

@@ -13,7 +13,7 @@ use perpacket_udp::{
 use crate::{
     Classified, DropCause, Event, PacketClass, Relayed, RtpStream, channel_binding, classify,
     counters::Counters,
-    header::{Sent, SentHeader, SocketDefaults},
+    header::{PackedHeader, Sent, SocketDefaults},
     net::Hub,
     probe::Egress,
     protection::Protection,
@@ -171,22 +171,49 @@ impl Port {
         target: SocketAddr,
         outgoing: &Outgoing,
     ) {
-        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
+        let mut transmit = Transmit::new(datagram, target);
+        transmit.options = outgoing.options;
         match socket.send(&transmit).await {
-            Ok(_) => {
-                let header = self.show(socket, outgoing.class, &transmit);
-                self.counters
-                    .sent_with(outgoing.peer, outgoing.class, datagram.len(), header);
-                if let Some(mtu) = outgoing.oversize {
-                    self.report_oversize(outgoing, datagram.len(), mtu);
-                }
-            }
-            Err(error) => {
-                let cause = error.io().map_or(DropCause::Invalid, DropCause::of);
-                tracing::debug!(%error, %cause, "datagram dropped");
-                self.dropped(outgoing, datagram.len(), cause);
-            }
+            Ok(_) => self.is_sent(socket, &transmit, outgoing),
+            Err(error) => self.is_not_sent(&error, datagram, outgoing),
         }
+    }
+
+    /// The same, if there is room for it: whether there was.
+    #[inline]
+    pub(crate) fn try_send(
+        &self,
+        socket: &UdpSocket,
+        datagram: &[u8],
+        target: SocketAddr,
+        outgoing: &Outgoing,
+    ) -> bool {
+        let mut transmit = Transmit::new(datagram, target);
+        transmit.options = outgoing.options;
+        match socket.try_send(&transmit) {
+            Ok(_) => self.is_sent(socket, &transmit, outgoing),
+            Err(error) if is_full(&error) => return false,
+            Err(error) => self.is_not_sent(&error, datagram, outgoing),
+        }
+        true
+    }
+
+    #[inline]
+    fn is_sent(&self, socket: &UdpSocket, transmit: &Transmit<'_>, outgoing: &Outgoing) {
+        let Outgoing { peer, class, .. } = *outgoing;
+        let length = transmit.contents.len();
+        let header = self.show(socket, class, transmit);
+        self.counters.sent_with(peer, class, length, header);
+        if let Some(mtu) = outgoing.oversize {
+            self.report_oversize(outgoing, length, mtu);
+        }
+    }
+
+    #[cold]
+    fn is_not_sent(&self, error: &Error, datagram: &[u8], outgoing: &Outgoing) {
+        let cause = error.io().map_or(DropCause::Invalid, DropCause::of);
+        tracing::debug!(%error, %cause, "datagram dropped");
+        self.dropped(outgoing, datagram.len(), cause);
     }
 
     /// A datagram was queued, and counted as sent, but cannot go out.
@@ -211,7 +238,7 @@ impl Port {
         socket: &UdpSocket,
         class: PacketClass,
         transmit: &Transmit<'_>,
-    ) -> SentHeader {
+    ) -> PackedHeader {
         let destination = transmit.destination;
         let header = self.defaults.header(socket, destination, &transmit.options);
         if let Some(session) = &self.session
@@ -224,7 +251,7 @@ impl Port {
                     source: transmit.options.source,
                     destination,
                     class,
-                    header,
+                    header: header.into(),
                 },
             );
         }
@@ -365,6 +392,13 @@ impl Port {
             self.complained(error);
         }
     }
+}
+
+/// Whether it is for want of room that a datagram is not sent yet.
+#[cold]
+fn is_full(error: &Error) -> bool {
+    let would_block = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+    error.io().is_some_and(would_block)
 }
 
 /// Bytes of the headers of IP and UDP, without options (RFC 791 §3.1, RFC 8200 §3, RFC 768).

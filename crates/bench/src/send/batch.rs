@@ -147,7 +147,8 @@ fn compare(
     })
 }
 
-/// Sends, and yields after each turn: then what was gathered goes out.
+/// Sends, and yields after each turn. The task that sends what was gathered comes behind all that is ready then, this
+/// one included, so it takes two.
 async fn send(way: &Way, turns: &[Turn<'_>]) -> Result<u64> {
     let conn = way.as_conn()?;
     let mut count = 0;
@@ -158,6 +159,7 @@ async fn send(way: &Way, turns: &[Turn<'_>]) -> Result<u64> {
                 count += 1;
             }
         }
+        yield_now().await;
         yield_now().await;
     }
     Ok(count)

@@ -57,6 +57,7 @@ pub(super) struct Context {
 }
 
 impl Context {
+    #[inline]
     fn has(self, field: Field) -> bool {
         self.without & field.bit() == 0
     }
@@ -105,6 +106,7 @@ impl Context {
     }
 
     /// `ip(7)`.
+    #[inline]
     fn encode_v4(
         self,
         transmit: &Transmit<'_>,
@@ -137,6 +139,7 @@ impl Context {
     }
 
     /// `ipv6(7)`, RFC 3542 §6.
+    #[inline]
     fn encode_v6(
         self,
         options: &MessageOptions,

@@ -24,6 +24,7 @@ impl Field {
         Self::DontFragment,
     ];
 
+    #[inline]
     pub(super) const fn bit(self) -> u8 {
         match self {
             Self::Ttl => 1,

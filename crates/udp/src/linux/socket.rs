@@ -37,6 +37,8 @@ pub(crate) struct Socket {
     twins: Twins,
     main: AsyncFd<Descriptor>,
     local: SocketAddr,
+    /// It is bound to no address of its own.
+    wildcard: bool,
     df_on: DfMode,
     df_off: DfMode,
     /// The DF mode of a datagram that asks for none.
@@ -107,6 +109,7 @@ impl Socket {
             twins: Twins::default(),
             main: register(socket, Interest::READABLE)?,
             local,
+            wildcard: local.ip().is_unspecified(),
             df_on: config.df_on,
             df_off: config.df_off,
             default_mode: AtomicU8::new(u8::try_from(mode.raw()).unwrap_or_default()),
@@ -130,14 +133,17 @@ impl Socket {
         Ok(socket)
     }
 
+    #[inline]
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
+    #[inline]
     pub(super) fn is_v6(&self) -> bool {
         self.local.is_ipv6()
     }
 
+    #[inline]
     pub(super) fn main(&self) -> &Descriptor {
         self.main.get_ref()
     }
@@ -150,6 +156,7 @@ impl Socket {
         DfMode::from_raw(self.default_mode.load(Ordering::Relaxed).into()).unwrap_or(DfMode::Want)
     }
 
+    #[inline]
     pub(crate) fn capabilities(&self) -> Capabilities {
         let refused = self.refused.bits();
         let support = |field: Field| {

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "this is where the system calls are made")]
 
 mod many;
+mod name;
 
 use std::{
     io, mem,
@@ -17,6 +18,7 @@ use tokio::{
 };
 
 pub(super) use many::{MESSAGES, Outbound, receive_messages, send_messages};
+pub(super) use name::Name;
 
 /// Room for every control message that a receive can bring: on a dual-stack socket the IPv4 and the
 /// IPv6 form of TTL, TOS and destination, two kinds of timestamp, and an extended error with its offender.
@@ -24,7 +26,7 @@ const RECEIVE_CONTROL: usize = 512;
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "sizes of small types, and an opcode of 16 bits"
+    reason = "sizes of small types, and numbers of 16 bits"
 )]
 mod constants {
     use std::mem::size_of;
@@ -33,6 +35,11 @@ mod constants {
     pub(super) const FILTER_LENGTH: libc::socklen_t = size_of::<[u32; 8]>() as libc::socklen_t;
     pub(super) const PROGRAM_LENGTH: libc::socklen_t =
         size_of::<libc::sock_fprog>() as libc::socklen_t;
+    pub(super) const V4_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+    pub(super) const V6_LENGTH: libc::socklen_t =
+        size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+    pub(super) const INET: libc::sa_family_t = libc::AF_INET as libc::sa_family_t;
+    pub(super) const INET6: libc::sa_family_t = libc::AF_INET6 as libc::sa_family_t;
     pub(super) const RETURN_CONSTANT: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 }
 use constants::{FILTER_LENGTH, INT_LENGTH, PROGRAM_LENGTH, RETURN_CONSTANT};
@@ -63,7 +70,7 @@ fn check(result: isize) -> io::Result<usize> {
 pub(super) fn send_message(
     fd: BorrowedFd<'_>,
     contents: &[u8],
-    destination: &SockAddr,
+    destination: &Name,
     control: &[u8],
 ) -> io::Result<usize> {
     send_with(fd, contents, destination, control, 0)
@@ -77,7 +84,7 @@ const MSG_PROBE: i32 = 0x10;
 /// Linux).
 pub(super) fn probe_message(
     fd: BorrowedFd<'_>,
-    destination: &SockAddr,
+    destination: &Name,
     control: &[u8],
 ) -> io::Result<usize> {
     send_with(fd, &[], destination, control, MSG_PROBE | libc::MSG_CONFIRM)
@@ -86,7 +93,7 @@ pub(super) fn probe_message(
 fn send_with(
     fd: BorrowedFd<'_>,
     contents: &[u8],
-    destination: &SockAddr,
+    destination: &Name,
     control: &[u8],
     flags: i32,
 ) -> io::Result<usize> {
@@ -96,8 +103,7 @@ fn send_with(
     };
     // SAFETY: `msghdr` holds integers and pointers only, for which all zeroes is a value.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
-    header.msg_name = destination.as_ptr().cast_mut().cast();
-    header.msg_namelen = destination.len();
+    (header.msg_name, header.msg_namelen) = destination.as_raw();
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     if !control.is_empty() {

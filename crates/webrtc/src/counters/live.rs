@@ -8,7 +8,7 @@ use std::sync::{
 use perpacket_udp::{Ecn, IcmpErrorKind, RecvMeta, Tos};
 
 use super::{ClassCounters, DropCause, IcmpCounters, PeerCounters};
-use crate::{PacketClass, SentHeader};
+use crate::{PacketClass, SentHeader, header::PackedHeader};
 
 /// What one peer has of one class. Who sends and who receives are often two threads, so each half has a
 /// cache line of its own.
@@ -59,9 +59,9 @@ impl LiveClass {
     }
 
     #[inline]
-    pub(super) fn sent_with(&self, bytes: usize, header: SentHeader) {
+    pub(super) fn sent_with(&self, bytes: usize, header: PackedHeader) {
         self.sent(bytes);
-        self.sent.header.store(header.pack(), Relaxed);
+        self.sent.header.store(header.word(), Relaxed);
     }
 
     pub(super) fn unsent(&self, bytes: usize) {
@@ -104,7 +104,7 @@ impl LiveClass {
             sent: sent.datagrams.load(Relaxed),
             sent_bytes: sent.bytes.load(Relaxed),
             oversize: sent.oversize.load(Relaxed),
-            sent_header: SentHeader::unpack(sent.header.load(Relaxed)),
+            sent_header: SentHeader::from(PackedHeader::from_word(sent.header.load(Relaxed))),
             received: received_ecn.iter().sum(),
             received_bytes: received.bytes.load(Relaxed),
             received_ecn,

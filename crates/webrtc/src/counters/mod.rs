@@ -12,7 +12,7 @@ pub use cause::DropCause;
 use live::LivePeer;
 use table::Table;
 
-use crate::{PacketClass, SentHeader, policy::PeerKey};
+use crate::{PacketClass, SentHeader, header::PackedHeader, policy::PeerKey};
 
 /// How many peers of one socket are counted apart; what more there are, are counted together.
 const PEERS: usize = 256;
@@ -164,7 +164,7 @@ impl Counters {
         peer: SocketAddr,
         class: PacketClass,
         bytes: usize,
-        header: SentHeader,
+        header: PackedHeader,
     ) {
         self.of(peer, PEERS).class(class).sent_with(bytes, header);
     }

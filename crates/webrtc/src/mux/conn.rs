@@ -1,6 +1,7 @@
 use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::task::consume_budget;
 use webrtc_util::Conn;
 
 use super::{
@@ -33,7 +34,56 @@ impl Drop for MuxConn {
     }
 }
 
+/// By which socket a datagram goes that found no room there, and to whom.
+struct Full {
+    socket: usize,
+    target: SocketAddr,
+    outgoing: Outgoing,
+}
+
 impl MuxConn {
+    /// Sends a datagram as the policy has it, and counts it, if there is room for it.
+    #[inline]
+    fn try_transmit(&self, datagram: &[u8], target: SocketAddr) -> Option<Full> {
+        let port = &self.flow.port;
+        let mut outgoing = port.outgoing(datagram, target);
+        let sockets = self.shared.sockets.load();
+        let Some(sockets) = sockets.as_ref().filter(|_| !self.flow.queue.is_closed()) else {
+            port.dropped(&outgoing, datagram.len(), DropCause::Closed);
+            return None;
+        };
+        let Some((via, target)) = self.route(datagram, target, &outgoing) else {
+            port.dropped(&outgoing, datagram.len(), DropCause::Unreachable);
+            return None;
+        };
+        outgoing.options.source = outgoing.options.source.or(via.local);
+        let socket = via.socket;
+        if port.try_send(&sockets[socket], datagram, target, &outgoing) {
+            return None;
+        }
+        Some(Full {
+            socket,
+            target,
+            outgoing,
+        })
+    }
+
+    async fn transmit_once_there_is_room(&self, datagram: &[u8], full: Full) {
+        let port = &self.flow.port;
+        let Full {
+            socket,
+            target,
+            outgoing,
+        } = full;
+        match self.shared.sockets.load_full() {
+            Some(sockets) => {
+                port.send(&sockets[socket], datagram, target, &outgoing)
+                    .await;
+            }
+            None => port.dropped(&outgoing, datagram.len(), DropCause::Closed),
+        }
+    }
+
     /// From where and to whom a datagram goes.
     fn route(
         &self,
@@ -124,20 +174,11 @@ impl Conn for MuxConn {
 
     /// Always succeeds: what could not go out is counted, and reported as an event.
     async fn send_to(&self, datagram: &[u8], target: SocketAddr) -> webrtc_util::Result<usize> {
-        let port = &self.flow.port;
-        let mut outgoing = port.outgoing(datagram, target);
-        let sockets = self.shared.sockets.load_full();
-        let Some(sockets) = sockets.filter(|_| !self.flow.queue.is_closed()) else {
-            port.dropped(&outgoing, datagram.len(), DropCause::Closed);
-            return Ok(datagram.len());
-        };
-        match self.route(datagram, target, &outgoing) {
-            Some((via, target)) => {
-                outgoing.options.source = outgoing.options.source.or(via.local);
-                port.send(&sockets[via.socket], datagram, target, &outgoing)
-                    .await;
-            }
-            None => port.dropped(&outgoing, datagram.len(), DropCause::Unreachable),
+        // As with the sockets of tokio, who sends in a loop gives way to others now and then.
+        consume_budget().await;
+        if let Some(full) = self.try_transmit(datagram, target) {
+            // On the heap: it is rare, and takes more memory than all the rest of a send.
+            Box::pin(self.transmit_once_there_is_room(datagram, full)).await;
         }
         Ok(datagram.len())
     }

@@ -7,7 +7,7 @@ mod peer;
 mod rfc8837;
 
 use std::{
-    collections::BTreeMap,
+    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -86,18 +86,78 @@ impl Default for Shared {
 struct Base {
     /// Per class, and the default for any class.
     all: Overrides,
-    streams: BTreeMap<Stream, MessageOptions>,
+    ssrcs: HashMap<u32, StreamOptions, RandomState>,
+    payload_types: HashMap<u8, StreamOptions, RandomState>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct StreamOptions {
+    options: MessageOptions,
+    packed: Packed,
 }
 
 impl Packs for Base {
     fn pack(&self, class: PacketClass) -> Packed {
-        let packed = self.all.pack(class);
-        // Of a class that RTP streams can be told apart in, a word says too little.
-        if class == PacketClass::Srtp && !self.streams.is_empty() {
-            packed.and_more()
-        } else {
-            packed
+        let mut packed = self.all.pack(class);
+        // The class that RTP streams can be told apart in.
+        if class == PacketClass::Srtp && self.has_streams() {
+            packed = packed.and_streams();
+            let mut streams = self.ssrcs.values().chain(self.payload_types.values());
+            if streams.any(|stream| stream.packed.has_more()) {
+                packed = packed.and_more();
+            }
         }
+        packed
+    }
+}
+
+impl Base {
+    fn set_stream(&mut self, stream: Stream, options: MessageOptions) {
+        let set = (!options.is_empty()).then(|| StreamOptions {
+            options,
+            packed: Packed::from(&options),
+        });
+        match (stream, set) {
+            (Stream::Ssrc(ssrc), Some(set)) => drop(self.ssrcs.insert(ssrc, set)),
+            (Stream::Ssrc(ssrc), None) => drop(self.ssrcs.remove(&ssrc)),
+            (Stream::PayloadType(number), Some(set)) => {
+                self.payload_types.insert(number, set);
+            }
+            (Stream::PayloadType(number), None) => drop(self.payload_types.remove(&number)),
+        }
+    }
+
+    fn has_streams(&self) -> bool {
+        !self.ssrcs.is_empty() || !self.payload_types.is_empty()
+    }
+
+    /// What is set for a stream, first what comes first.
+    #[inline]
+    fn of_stream(&self, rtp: RtpStream) -> [Option<&StreamOptions>; 2] {
+        [
+            self.ssrcs.get(&rtp.ssrc),
+            self.payload_types.get(&rtp.payload_type),
+        ]
+    }
+
+    /// The options of a stream, as far as they fit into a word.
+    #[inline]
+    fn pack_stream(&self, rtp: RtpStream) -> Packed {
+        let set = |of: Option<&StreamOptions>| of.map_or(Packed::NONE, |of| of.packed);
+        let [ssrc, payload_type] = self.of_stream(rtp);
+        set(ssrc).or(set(payload_type))
+    }
+
+    /// What is set for streams, in order.
+    fn streams(&self) -> Vec<(Stream, MessageOptions)> {
+        let ssrcs = self.ssrcs.iter();
+        let ssrcs = ssrcs.map(|(ssrc, set)| (Stream::Ssrc(*ssrc), set.options));
+        let payload_types = self.payload_types.iter();
+        let payload_types =
+            payload_types.map(|(number, set)| (Stream::PayloadType(*number), set.options));
+        let mut streams: Vec<_> = ssrcs.chain(payload_types).collect();
+        streams.sort_unstable_by_key(|(stream, _)| *stream);
+        streams
     }
 }
 
@@ -173,13 +233,7 @@ impl Policy {
                 range: "0..=127",
             });
         }
-        self.change_base(|base| {
-            if options.is_empty() {
-                base.streams.remove(&stream);
-            } else {
-                base.streams.insert(stream, options);
-            }
-        });
+        self.change_base(|base| base.set_stream(stream, options));
         Ok(())
     }
 
@@ -260,14 +314,9 @@ impl Policy {
             .map(|(peer, set)| (SocketAddr::from(*peer), Overrides::from(set)))
             .collect();
         peers.sort_unstable_by_key(|(peer, _)| *peer);
-        let streams = base
-            .streams
-            .iter()
-            .map(|(stream, options)| (*stream, *options))
-            .collect();
         PolicySnapshot {
             all: base.all.clone(),
-            streams,
+            streams: base.streams(),
             peers,
         }
     }
@@ -317,8 +366,15 @@ impl Policy {
         if let Some(session) = session {
             packed = packed.or(session.resolve(class));
         }
-        packed = packed.or(shared.base.resolve(class));
-        if packed.has_more() {
+        let base = shared.base.resolve(class);
+        let mut is_new = false;
+        if let (true, Some(rtp)) = (base.has_streams(), rtp) {
+            packed = packed.or(shared.base.load().pack_stream(rtp));
+            // If it is still the same, the streams were those of that moment, or of a later one with that word.
+            is_new = shared.base.resolve(class) != base;
+        }
+        packed = packed.or(base);
+        if packed.has_more() || is_new {
             let session = session.map(Live::load);
             let session = session.as_deref().map(Arc::as_ref);
             return self.resolve_step_by_step(target, peer, class, rtp, session);
@@ -351,16 +407,9 @@ impl Policy {
             options = options.or(usable(session.resolve(class)));
         }
         let base = self.shared.base.load();
-        if let Some(rtp) = rtp
-            && !base.streams.is_empty()
-        {
-            for stream in [
-                Stream::Ssrc(rtp.ssrc),
-                Stream::PayloadType(rtp.payload_type),
-            ] {
-                if let Some(of_stream) = base.streams.get(&stream) {
-                    options = options.or(usable(*of_stream));
-                }
+        if let Some(rtp) = rtp {
+            for of_stream in base.of_stream(rtp).into_iter().flatten() {
+                options = options.or(usable(of_stream.options));
             }
         }
         options.or(usable(base.all.resolve(class)))

@@ -19,6 +19,7 @@ const DSCP: Field = Field::after(Some(TOS), 6);
 const ECN: Field = Field::after(Some(DSCP), 2);
 const FLOW_LABEL: Field = Field::after(Some(ECN), 20);
 const MORE: u64 = 1 << 63;
+const STREAMS: u64 = 1 << 62;
 
 impl Field {
     const fn after(before: Option<Self>, width: u32) -> Self {
@@ -73,6 +74,17 @@ impl Packed {
     /// The same, and something that does not fit.
     pub(crate) const fn and_more(self) -> Self {
         Self(self.0 | MORE)
+    }
+
+    /// The same, where RTP streams have options of their own.
+    pub(crate) const fn and_streams(self) -> Self {
+        Self(self.0 | STREAMS)
+    }
+
+    /// Whether RTP streams have options of their own.
+    #[inline]
+    pub(crate) const fn has_streams(self) -> bool {
+        self.0 & STREAMS != 0
     }
 
     /// Whether there is something that does not fit.

@@ -70,8 +70,7 @@ impl Policy {
                 base.all.set_class(PacketClass::Srtcp, marked(*first));
             }
             for (payload_type, kind) in payload_types {
-                base.streams
-                    .insert(Stream::PayloadType(*payload_type & 0x7f), marked(*kind));
+                base.set_stream(Stream::PayloadType(*payload_type & 0x7f), marked(*kind));
             }
         });
         policy

@@ -29,6 +29,9 @@ const KEPT: (usize, usize) = (64 << 10, 512);
 /// networks have.
 const LONG: Duration = Duration::from_millis(1);
 
+/// At how many datagrams the clock is looked at once.
+const LOOK: usize = 16;
+
 pub(super) struct Batcher {
     limit: usize,
     queue: Mutex<Queue>,
@@ -137,6 +140,18 @@ struct Queue {
     ended: bool,
 }
 
+impl Queue {
+    /// Has what waits go out beside who sends, if that goes on for long.
+    fn hurry(&mut self) {
+        if self.since.is_some_and(|since| since.elapsed() > LONG) {
+            self.since = None;
+            if let Some(sender) = &self.sender {
+                sender.wake_by_ref();
+            }
+        }
+    }
+}
+
 /// What becomes of a datagram that somebody sends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission {
@@ -170,11 +185,8 @@ impl Batcher {
             queue.since = Some(Instant::now());
             return Admission::AtOnce;
         }
-        if queue.since.is_some_and(|since| since.elapsed() > LONG) {
-            queue.since = None;
-            if let Some(sender) = &queue.sender {
-                sender.wake_by_ref();
-            }
+        if queue.waiting.entries.len().is_multiple_of(LOOK) {
+            queue.hurry();
         }
         let used = queue.under_way + queue.waiting.used();
         if used > 0 && used + transmit.contents.len() + Batching::OVERHEAD > self.limit {

@@ -22,6 +22,9 @@ const RUN_BYTES: usize = 65_487;
 /// How many destinations are remembered that no run reaches.
 const NARROW: usize = 1024;
 
+/// Up to how many places are counted.
+const FEW: usize = 8;
+
 /// What has been taken from the queue, and how it goes out.
 #[derive(Debug, Default)]
 pub(in super::super) struct Out {
@@ -98,11 +101,37 @@ impl Out {
                 filled[run] += 1;
             }
         }
-        self.sequence.extend(0..self.runs.len());
-        let runs = &self.runs;
-        let place = |run: &usize| (runs[*run].stage, runs[*run].carrier.number(), *run);
-        if !self.sequence.is_sorted_by_key(place) {
-            self.sequence.sort_unstable_by_key(place);
+        self.order();
+    }
+
+    /// Brings runs into the order in which they go out: by stage, by descriptor, and as they came. Places are few, as a
+    /// rule, so that they are counted and nothing needs to be sorted.
+    fn order(&mut self) {
+        let mut places: Vec<(Place, usize)> = Vec::new();
+        let at = |places: &[(Place, usize)], place| places.iter().position(|(is, _)| *is == place);
+        for run in &self.runs {
+            match at(&places, run.place()) {
+                Some(at) => places[at].1 += 1,
+                None if places.len() < FEW => places.push((run.place(), 1)),
+                None => {
+                    let runs = &self.runs;
+                    self.sequence.extend(0..runs.len());
+                    self.sequence.sort_by_key(|run| runs[*run].place());
+                    return;
+                }
+            }
+        }
+        places.sort_unstable();
+        let mut first = 0;
+        for (_, count) in &mut places {
+            first += std::mem::replace(count, first);
+        }
+        self.sequence.resize(self.runs.len(), 0);
+        for (number, run) in self.runs.iter().enumerate() {
+            if let Some(at) = at(&places, run.place()) {
+                self.sequence[places[at].1] = number;
+                places[at].1 += 1;
+            }
         }
     }
 
@@ -219,7 +248,14 @@ impl Out {
     }
 }
 
+/// A stage, and a descriptor.
+type Place = (usize, i32);
+
 impl Run {
+    fn place(&self) -> Place {
+        (self.stage, self.carrier.number())
+    }
+
     pub(in super::super) fn count(&self) -> usize {
         self.count
     }

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, MutexGuard, PoisonError, TryLockError, atomic::Ordering::Relaxed},
 };
 
-use socket2::{SockAddr, Socket as Descriptor};
+use socket2::Socket as Descriptor;
 use tokio::task::consume_budget;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
         batching::{Admission, Apart, Batcher, Out, Run},
         control::{SendControl, encode_segment},
         refused::is_refusal,
-        sys::{MESSAGES, Outbound, send_messages},
+        sys::{MESSAGES, Name, Outbound, send_messages},
     },
     Socket,
     send::Carrier,
@@ -25,7 +25,7 @@ use crate::{BatchCounters, DfMode, Transmit, batching::OnDropped};
 /// What goes before the contents of a message.
 struct Head {
     control: SendControl,
-    destination: SockAddr,
+    destination: Name,
     pieces: Range<usize>,
 }
 
@@ -62,20 +62,22 @@ impl Carrier {
 
 impl Socket {
     pub(crate) async fn send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
-        let Some(batcher) = &self.batcher else {
+        // Others on this thread have their turn now and then, and what is gathered goes out.
+        consume_budget().await;
+        match self.try_send(transmit) {
+            // It is rare, and needs more memory than all the rest of a send.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Box::pin(self.send_once_there_is_room(transmit)).await
+            }
+            result => result,
+        }
+    }
+
+    async fn send_once_there_is_room(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+        let Some(batcher) = self.batcher.as_ref().filter(|_| !is_special(transmit)) else {
             return self.send_alone(transmit).await;
         };
-        if is_special(transmit) {
-            self.flush_before(batcher);
-            return self.send_alone(transmit).await;
-        }
-        // Lets what is gathered go out now and then.
-        consume_budget().await;
         loop {
-            match self.try_send_gathered(batcher, transmit) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return result,
-            }
             // Before the look, so that room which comes between the look and the wait wakes.
             let room = batcher.room.notified();
             match self.try_send_gathered(batcher, transmit) {
@@ -85,6 +87,7 @@ impl Socket {
         }
     }
 
+    #[inline]
     pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
         match &self.batcher {
             None => self.try_send_alone(transmit),
@@ -272,16 +275,13 @@ impl Socket {
                 }
             }
         }
-        let messages: Vec<_> = heads
-            .iter()
-            .map(|head| Outbound {
-                parts: &parts[head.pieces.clone()],
-                destination: &head.destination,
-                control: head.control.as_bytes(),
-            })
-            .collect();
+        let messages = heads.iter().map(|head| Outbound {
+            parts: &parts[head.pieces.clone()],
+            destination: &head.destination,
+            control: head.control.as_bytes(),
+        });
         batcher.counts.calls.fetch_add(1, Relaxed);
-        let sent = send_messages(socket.as_fd(), &messages)?;
+        let sent = send_messages(socket.as_fd(), messages)?;
         let (mut datagrams, mut in_runs) = (0, 0);
         for run in &runs[..sent] {
             datagrams += run.count() as u64;

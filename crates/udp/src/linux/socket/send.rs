@@ -8,15 +8,15 @@ use std::{
     sync::{PoisonError, atomic::Ordering},
 };
 
-use socket2::{SockAddr, Socket as Descriptor};
-use tokio::{io::Interest, task::consume_budget};
+use socket2::Socket as Descriptor;
+use tokio::io::Interest;
 
 use super::{
     super::{
         control::{Context, Family},
         refused::{Field, degrade, is_refusal},
         sent::report_sent_times,
-        sys::{probe_message, register, send_message},
+        sys::{Name, probe_message, register, send_message},
         twins::set_df_mode,
     },
     Socket,
@@ -37,7 +37,6 @@ pub(in super::super) enum Carrier {
 impl Socket {
     pub(super) async fn send_alone(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
         loop {
-            consume_budget().await;
             let carrier = self.carrier(transmit)?;
             match self.send_by(carrier, transmit) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -48,6 +47,7 @@ impl Socket {
         }
     }
 
+    #[inline]
     pub(super) fn try_send_alone(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
         self.send_by(self.carrier(transmit)?, transmit)
     }
@@ -68,9 +68,7 @@ impl Socket {
             return Ok(Carrier::Locked(mode.unwrap_or_else(|| self.df_mode())));
         }
         // A twin on the IPv6 wildcard address sends from ::1, unless the message says otherwise.
-        let unpinned = self.local.ip().is_unspecified()
-            && family == Family::V6
-            && transmit.options.source.is_none();
+        let unpinned = self.wildcard && family == Family::V6 && transmit.options.source.is_none();
         let mode = match mode {
             Some(mode) if family == Family::V4 || !unpinned => mode,
             None if self.errors.on() && !unpinned => self.df_mode(),
@@ -88,9 +86,15 @@ impl Socket {
         }
     }
 
+    #[inline]
     pub(super) fn send_by(&self, carrier: Carrier, transmit: &Transmit<'_>) -> io::Result<usize> {
         self.with_descriptor_of(carrier, |socket| {
-            self.send_past_pending_errors(socket, transmit)
+            let result = self.send_on(socket, transmit);
+            if result.as_ref().is_err_and(is_pending) {
+                self.send_past_pending_errors(result, socket, transmit)
+            } else {
+                result
+            }
         })
     }
 
@@ -122,22 +126,23 @@ impl Socket {
             family: Family::of(destination),
             socket_tos: Tos::from_byte(self.default_tos.load(Ordering::Relaxed)),
             without: self.refused.bits(),
-            unpin_source: !ptr::eq(socket, self.main()) && self.local.ip().is_unspecified(),
+            unpin_source: self.wildcard && !ptr::eq(socket, self.main()),
         }
     }
 
     /// A send may fail with the error of an earlier datagram, which may have gone to another peer:
     /// on main while ICMP errors are on, and on a twin if somebody answers for port 1 of this host.
     /// With the errors read, what fails again is this datagram's own.
+    #[cold]
     fn send_past_pending_errors(
         &self,
+        mut result: io::Result<usize>,
         socket: &Descriptor,
         transmit: &Transmit<'_>,
     ) -> io::Result<usize> {
         let is_main = ptr::eq(socket, self.main());
         let mut tries = 0;
         loop {
-            let result = self.send_on(socket, transmit);
             if !result.as_ref().is_err_and(is_pending) || (is_main && !self.errors.on()) {
                 return result;
             }
@@ -153,29 +158,26 @@ impl Socket {
             if last {
                 return result;
             }
+            result = self.send_on(socket, transmit);
         }
     }
 
     #[inline]
     fn send_on(&self, socket: &Descriptor, transmit: &Transmit<'_>) -> io::Result<usize> {
-        let mut context = self.context(socket, transmit.destination);
+        let context = self.context(socket, transmit.destination);
         if transmit.probe.is_some() && context.without & Field::Timestamp.bit() == 0 {
             // Without it the kernel refuses the number of the timestamp.
             let _ = report_sent_times(socket.as_fd());
         }
-        let destination = SockAddr::from(self.in_own_family(transmit.destination));
-        let mut attempt = |without| {
-            context.without = without;
-            let control = context.encode(transmit);
-            send_message(
-                socket.as_fd(),
-                transmit.contents,
-                &destination,
-                control.as_bytes(),
-            )
-        };
-        match attempt(self.refused.bits()) {
-            Err(error) if is_refusal(&error) => self.send_without(error, transmit, attempt),
+        let destination = Name::from(self.in_own_family(transmit.destination));
+        let control = context.encode(transmit);
+        match send_message(
+            socket.as_fd(),
+            transmit.contents,
+            &destination,
+            control.as_bytes(),
+        ) {
+            Err(error) if is_refusal(&error) => self.send_without(error, transmit, socket, context),
             result => result,
         }
     }
@@ -187,8 +189,20 @@ impl Socket {
         &self,
         error: io::Error,
         transmit: &Transmit<'_>,
-        attempt: impl FnMut(u8) -> io::Result<usize>,
+        socket: &Descriptor,
+        mut context: Context,
     ) -> io::Result<usize> {
+        let destination = Name::from(self.in_own_family(transmit.destination));
+        let attempt = |without| {
+            context.without = without;
+            let control = context.encode(transmit);
+            send_message(
+                socket.as_fd(),
+                transmit.contents,
+                &destination,
+                control.as_bytes(),
+            )
+        };
         let context = Context {
             family: Family::of(transmit.destination),
             socket_tos: Tos::default(),
@@ -223,7 +237,7 @@ impl Socket {
         }
         let mut probe = Transmit::new(&[], transmit.destination).with_options(options);
         probe.probe = transmit.probe;
-        let destination = SockAddr::from(self.in_own_family(transmit.destination));
+        let destination = Name::from(self.in_own_family(transmit.destination));
         let control = context.encode(&probe);
         probe_message(self.main().as_fd(), &destination, control.as_bytes())
             .is_err_and(|error| is_refusal(&error))

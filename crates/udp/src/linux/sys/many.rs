@@ -9,7 +9,7 @@ use std::{
 
 use socket2::{SockAddr, SockAddrStorage};
 
-use super::{ControlBuffer, Received, check};
+use super::{ControlBuffer, Name, Received, check};
 
 /// How many messages one system call takes here. Beyond that the call itself is no longer what costs.
 pub(in super::super) const MESSAGES: usize = 32;
@@ -24,22 +24,23 @@ const NAME_LENGTH: libc::socklen_t = {
 pub(in super::super) struct Outbound<'a> {
     /// Its contents, in pieces.
     pub(in super::super) parts: &'a [IoSlice<'a>],
-    pub(in super::super) destination: &'a SockAddr,
+    pub(in super::super) destination: &'a Name,
     pub(in super::super) control: &'a [u8],
 }
 
 /// `sendmmsg(2)` of the first [`MESSAGES`] of these, without blocking: how many went out. What the kernel
 /// said of the next one shows only when that is sent again first.
-pub(in super::super) fn send_messages(
+pub(in super::super) fn send_messages<'a>(
     fd: BorrowedFd<'_>,
-    messages: &[Outbound<'_>],
+    messages: impl Iterator<Item = Outbound<'a>>,
 ) -> io::Result<usize> {
     // SAFETY: `mmsghdr` holds integers and pointers only, for which all zeroes is a value.
     let mut headers: [libc::mmsghdr; MESSAGES] = unsafe { mem::zeroed() };
+    let mut count = 0;
     for (header, message) in headers.iter_mut().zip(messages) {
+        count += 1;
         let header = &mut header.msg_hdr;
-        header.msg_name = message.destination.as_ptr().cast_mut().cast();
-        header.msg_namelen = message.destination.len();
+        (header.msg_name, header.msg_namelen) = message.destination.as_raw();
         // An `IoSlice` is an `iovec` on Unix, as its documentation promises.
         header.msg_iov = message.parts.as_ptr().cast_mut().cast();
         header.msg_iovlen = message.parts.len() as _;
@@ -48,14 +49,13 @@ pub(in super::super) fn send_messages(
             header.msg_controllen = message.control.len() as _;
         }
     }
-    let count = messages.len().min(MESSAGES);
     // SAFETY: so many headers are there, every pointer in them comes from a reference that outlives the
     // call, with the length of what it points to, and beside `msg_len` the kernel only reads.
     let sent = unsafe {
         libc::sendmmsg(
             fd.as_raw_fd(),
             headers.as_mut_ptr(),
-            u32::try_from(count).unwrap_or_default(),
+            count,
             (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
         )
     };
