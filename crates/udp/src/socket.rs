@@ -1,4 +1,8 @@
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use tokio::sync::watch;
 
@@ -157,8 +161,8 @@ impl UdpSocketBuilder {
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: Arc<imp::Socket>,
-    /// Tells the subscriptions when the socket is gone.
-    alive: watch::Sender<()>,
+    /// Tells the subscriptions when the socket is gone; made for the first of them.
+    alive: OnceLock<watch::Sender<()>>,
 }
 
 impl UdpSocket {
@@ -167,7 +171,7 @@ impl UdpSocket {
         imp::Socket::start(&socket);
         Self {
             socket,
-            alive: watch::Sender::new(()),
+            alive: OnceLock::new(),
         }
     }
 
@@ -319,7 +323,8 @@ impl UdpSocket {
     /// # Errors
     /// [`Error::Configure`] if the kernel has no such thing.
     pub fn icmp_errors(&self) -> Result<IcmpErrors, Error> {
-        imp::Subscription::new(&self.socket, self.alive.subscribe())
+        let alive = self.alive.get_or_init(|| watch::Sender::new(()));
+        imp::Subscription::new(&self.socket, alive.subscribe())
             .map(|subscription| IcmpErrors { subscription })
             .map_err(|source| self.configure_error("subscribe to the ICMP errors", source))
     }

@@ -63,7 +63,8 @@ pub(crate) struct Hub {
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     open: Vec<Weak<Port>>,
-    past: PeerCounters,
+    /// Most have closed none.
+    past: Option<Box<PeerCounters>>,
 }
 
 /// How a [`CustomNet`] is to be made.
@@ -334,13 +335,16 @@ impl Session {
 impl Ports {
     fn load(&self) -> (Vec<Arc<Port>>, PeerCounters) {
         let open = self.open.iter().filter_map(Weak::upgrade);
-        (open.collect(), self.past)
+        (
+            open.collect(),
+            self.past.as_deref().copied().unwrap_or_default(),
+        )
     }
 
     fn retire(&mut self, closing: &Arc<Port>, counted: &PeerCounters) {
         self.open
             .retain(|port| port.as_ptr() != Arc::as_ptr(closing));
-        self.past.add(counted);
+        self.past.get_or_insert_default().add(counted);
     }
 }
 

@@ -8,8 +8,8 @@ use perpacket_udp::UdpSocket;
 use tokio::sync::watch;
 
 use super::{
-    CustomMux, MuxError, Owner, Shared, flow::lock, inbound, reflexive, refused::LiveRefused,
-    routes::Routes,
+    CustomMux, MuxError, Owner, Shared, flow::lock, inbound, queue::Queues, reflexive,
+    refused::LiveRefused, routes::Routes,
 };
 use crate::CustomNet;
 
@@ -102,7 +102,7 @@ impl CustomMuxBuilder {
             routes: Routes::new(),
             refused: LiveRefused::default(),
             reflexive: ArcSwap::default(),
-            queue_bytes: self.queue_bytes,
+            queues: Queues::new(self.queue_bytes),
             closed: watch::Sender::new(false),
             tasks: Mutex::default(),
         });

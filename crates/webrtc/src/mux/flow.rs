@@ -9,7 +9,10 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 
-use super::{AddressFamily, queue::Queue};
+use super::{
+    AddressFamily,
+    queue::{Queue, Queues},
+};
 use crate::port::Port;
 
 /// How many checks of one flow can wait for their answer, in each direction.
@@ -71,13 +74,13 @@ impl Flow {
         ufrag: &str,
         family: Option<AddressFamily>,
         port: Arc<Port>,
-        queue_bytes: usize,
+        queues: Arc<Queues>,
     ) -> Self {
         Self {
             ufrag: ufrag.into(),
             family,
             port,
-            queue: Queue::new(queue_bytes),
+            queue: Queue::new(queues),
             proved: AtomicBool::new(false),
             readers: AtomicUsize::new(0),
             read: AtomicBool::new(false),

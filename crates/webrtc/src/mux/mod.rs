@@ -30,6 +30,7 @@ use webrtc_util::Conn;
 use self::{
     conn::MuxConn,
     flow::{Flow, Via, lock},
+    queue::Queues,
     refused::LiveRefused,
     routes::Routes,
 };
@@ -115,7 +116,7 @@ struct Shared {
     routes: Routes,
     refused: LiveRefused,
     reflexive: ArcSwap<Vec<Reflexive>>,
-    queue_bytes: usize,
+    queues: Arc<Queues>,
     closed: watch::Sender<bool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -369,7 +370,8 @@ impl CustomMux {
                 ..shared.net.clone()
             };
             let port = net.new_port(shared.local_of(self.family()));
-            let flow = Flow::new(ufrag, self.family, port, shared.queue_bytes);
+            let queues = Arc::clone(&shared.queues);
+            let flow = Flow::new(ufrag, self.family, port, queues);
             let flow = Arc::new(flow);
             let conn = MuxConn {
                 shared: Arc::clone(shared),

@@ -1,8 +1,9 @@
 use std::{
     collections::VecDeque,
+    mem,
     net::SocketAddr,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
@@ -15,23 +16,84 @@ const OVERHEAD: usize = 64;
 /// How many checks that nobody vouches for may wait in one queue.
 pub(super) const UNPROVED: usize = 32;
 
-/// Datagrams that wait for one peer connection: copied in, copied out, bounded in bytes. Once it has
-/// grown to what the connection needs, nothing is allocated.
+/// How much storage that no queue uses is kept, bytes.
+const SPARE: usize = 1 << 20;
+
+/// What the queues of a mux have in common.
+#[derive(Debug)]
+pub(super) struct Queues {
+    /// How many bytes may wait in each.
+    limit: usize,
+    spare: Mutex<Spare>,
+}
+
+/// Storage of queues in which nothing waits. What was given back last is taken first: it is what the
+/// processor's caches still hold, however many peers there are.
+#[derive(Debug, Default)]
+struct Spare {
+    storages: Vec<Storage>,
+    size: usize,
+}
+
+impl Queues {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            spare: Mutex::default(),
+        })
+    }
+
+    fn take(&self) -> Storage {
+        let mut spare = self.spare();
+        let storage = spare.storages.pop().unwrap_or_default();
+        spare.size -= storage.size();
+        storage
+    }
+
+    /// Takes back storage that is empty.
+    fn give(&self, storage: Storage) {
+        let mut spare = self.spare();
+        let size = spare.size + storage.size();
+        if size <= SPARE {
+            spare.size = size;
+            spare.storages.push(storage);
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Spare> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Datagrams that wait for one peer connection: copied in, copied out, bounded in bytes. While none waits it
+/// has no storage; once there is as much as connections need, nothing is allocated.
 #[derive(Debug)]
 pub(super) struct Queue {
     ring: Mutex<Ring>,
     ready: Notify,
-    limit: usize,
+    queues: Arc<Queues>,
     /// The same as in the ring, for those who send.
     closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Ring {
-    heads: VecDeque<Head>,
-    bytes: VecDeque<u8>,
+    storage: Storage,
     unproved: usize,
     closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Storage {
+    heads: VecDeque<Head>,
+    bytes: VecDeque<u8>,
+}
+
+impl Storage {
+    /// Bytes of memory.
+    fn size(&self) -> usize {
+        self.bytes.capacity() + self.heads.capacity() * size_of::<Head>()
+    }
 }
 
 #[derive(Debug)]
@@ -52,7 +114,7 @@ pub(super) enum Refusal {
 impl Ring {
     fn push(
         &mut self,
-        limit: usize,
+        queues: &Queues,
         datagram: &[u8],
         source: SocketAddr,
         unproved: bool,
@@ -63,13 +125,17 @@ impl Ring {
         if unproved && self.unproved == UNPROVED {
             return Err(Refusal::TooManyUnproved);
         }
-        let used = self.bytes.len() + self.heads.len() * OVERHEAD;
-        if used + datagram.len() + OVERHEAD > limit {
+        let Storage { heads, bytes } = &self.storage;
+        let used = bytes.len() + heads.len() * OVERHEAD;
+        if used + datagram.len() + OVERHEAD > queues.limit {
             return Err(Refusal::Full);
         }
+        if heads.capacity() == 0 {
+            self.storage = queues.take();
+        }
         self.unproved += usize::from(unproved);
-        self.bytes.extend(datagram);
-        self.heads.push_back(Head {
+        self.storage.bytes.extend(datagram);
+        self.storage.heads.push_back(Head {
             length: datagram.len(),
             source,
             unproved,
@@ -87,11 +153,11 @@ pub(super) enum Popped {
 }
 
 impl Queue {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(queues: Arc<Queues>) -> Self {
         Self {
             ring: Mutex::default(),
             ready: Notify::new(),
-            limit,
+            queues,
             closed: AtomicBool::new(false),
         }
     }
@@ -103,7 +169,7 @@ impl Queue {
         source: SocketAddr,
         unproved: bool,
     ) -> Result<(), Refusal> {
-        self.lock().push(self.limit, datagram, source, unproved)?;
+        self.lock().push(&self.queues, datagram, source, unproved)?;
         self.ready.notify_one();
         Ok(())
     }
@@ -118,7 +184,7 @@ impl Queue {
         let mut ring = self.lock();
         let mut refusals = Vec::new();
         for datagram in datagrams {
-            if let Err(refusal) = ring.push(self.limit, datagram, source, false) {
+            if let Err(refusal) = ring.push(&self.queues, datagram, source, false) {
                 refusals.push((datagram, refusal));
             }
         }
@@ -151,16 +217,22 @@ impl Queue {
         if ring.closed {
             return Err(Closed);
         }
-        let Some(head) = ring.heads.pop_front() else {
+        let Storage { heads, bytes } = &mut ring.storage;
+        let Some(head) = heads.pop_front() else {
             return Ok(None);
         };
-        ring.unproved -= usize::from(head.unproved);
         let copied = head.length.min(buffer.len());
-        let (first, second) = ring.bytes.as_slices();
+        let (first, second) = bytes.as_slices();
         let split = copied.min(first.len());
         buffer[..split].copy_from_slice(&first[..split]);
         buffer[split..copied].copy_from_slice(&second[..copied - split]);
-        ring.bytes.drain(..head.length);
+        bytes.drain(..head.length);
+        if heads.is_empty() {
+            // The next ones begin where the caches are warm.
+            (heads.clear(), bytes.clear());
+            self.queues.give(mem::take(&mut ring.storage));
+        }
+        ring.unproved -= usize::from(head.unproved);
         Ok(Some(if copied < head.length {
             Popped::Truncated(head.source)
         } else {
@@ -192,8 +264,6 @@ pub(super) struct Closed;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn source(port: u16) -> SocketAddr {
@@ -203,7 +273,7 @@ mod tests {
     /// In order, unharmed, also where the ring wraps, and within its bound.
     #[tokio::test]
     async fn what_goes_in_comes_out() {
-        let queue = Queue::new(10_000);
+        let queue = Queue::new(Queues::new(10_000));
         let mut buffer = [0; 2048];
         let datagram = |n: usize| vec![u8::try_from(n % 251).expect("small"); n * 37 % 1500];
         let (mut pushed, mut popped) = (0, 0);
@@ -221,13 +291,13 @@ mod tests {
             }
         }
         let ring = queue.lock();
-        assert!(ring.bytes.capacity() <= 2 * 10_000);
-        assert!(ring.heads.capacity() <= 2 * 10_000 / OVERHEAD);
+        assert!(ring.storage.bytes.capacity() <= 2 * 10_000);
+        assert!(ring.storage.heads.capacity() <= 2 * 10_000 / OVERHEAD);
     }
 
     #[tokio::test]
     async fn empty_datagrams_are_bounded_too() {
-        let queue = Queue::new(6400);
+        let queue = Queue::new(Queues::new(6400));
         let taken = (0..1000)
             .filter(|_| queue.push(&[], source(1), false).is_ok())
             .count();
@@ -236,7 +306,7 @@ mod tests {
 
     #[tokio::test]
     async fn those_nobody_vouches_for_leave_room() {
-        let queue = Queue::new(1 << 20);
+        let queue = Queue::new(Queues::new(1 << 20));
         for _ in 0..UNPROVED {
             assert_eq!(queue.push(b"x", source(1), true), Ok(()));
         }
@@ -249,7 +319,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_small_buffer_is_told() {
-        let queue = Queue::new(1000);
+        let queue = Queue::new(Queues::new(1000));
         queue.push(b"four", source(7), false).expect("room");
         queue.push(b"next", source(8), false).expect("room");
         let got = queue.pop(&mut [0; 3]).await;
@@ -263,7 +333,7 @@ mod tests {
     /// Several readers, of which some give up while they wait: every datagram reaches one.
     #[tokio::test]
     async fn readers_that_give_up_lose_nothing() {
-        let queue = Arc::new(Queue::new(1 << 20));
+        let queue = Arc::new(Queue::new(Queues::new(1 << 20)));
         let readers: Vec<_> = (0..4)
             .map(|_| {
                 let queue = Arc::clone(&queue);
@@ -288,7 +358,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         }
-        while !queue.lock().heads.is_empty() {
+        while !queue.lock().storage.heads.is_empty() {
             tokio::task::yield_now().await;
         }
         queue.close();
@@ -300,9 +370,32 @@ mod tests {
         assert_eq!(queue.push(b"late", source(1), false), Err(Refusal::Closed));
     }
 
+    /// Those who wait for nothing have none, and what one gives back another takes.
+    #[test]
+    fn storage_goes_round() {
+        let queues = Queues::new(1 << 21);
+        let [one, other] = [(); 2].map(|()| Queue::new(Arc::clone(&queues)));
+        let size = |queue: &Queue| queue.lock().storage.size();
+        for queue in [&one, &other] {
+            queue.push(&[7; 1200], source(1), false).expect("room");
+            assert!(size(queue) >= 1200 && queues.spare().storages.is_empty());
+            queue.try_pop(&mut [0; 1500]).expect("open");
+            assert_eq!((size(queue), queues.spare().storages.len()), (0, 1));
+        }
+        // No more than a bound is kept.
+        for _ in 0..SPARE / 1200 + 1 {
+            one.push(&[7; 1200], source(1), false).expect("room");
+        }
+        while one.try_pop(&mut [0; 1500]).expect("open").is_some() {}
+        assert_eq!(size(&one), 0);
+        let spare = queues.spare();
+        let kept: usize = spare.storages.iter().map(Storage::size).sum();
+        assert!(kept == spare.size && kept <= SPARE);
+    }
+
     #[test]
     fn in_the_steady_state_nothing_is_allocated() {
-        let queue = Queue::new(1 << 16);
+        let queue = Queue::new(Queues::new(1 << 16));
         let round = || {
             for _ in 0..20 {
                 queue.push(&[7; 1200], source(1), false).expect("room");

@@ -376,10 +376,11 @@ fn millis(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::CustomNet;
+    use crate::mux::queue::Queues;
 
     fn flow(net: &CustomNet, ufrag: &str) -> Arc<Flow> {
         let port = net.new_port(([127, 0, 0, 1], 1).into());
-        Arc::new(Flow::new(ufrag, None, port, 1000))
+        Arc::new(Flow::new(ufrag, None, port, Queues::new(1000)))
     }
 
     /// RFC 7675 §5.1: consent expires 30 seconds after the last proof.

@@ -83,9 +83,18 @@ impl Out {
     ) {
         self.clear();
         let mut run_of = Vec::with_capacity(self.datagrams.entries.len());
+        let mut last = None;
         for number in 0..self.datagrams.entries.len() {
-            let run = carrier(&self.datagrams, number).map(|by| self.assign(number, by, runs));
-            run_of.push(run);
+            let like = last.filter(|_| self.is_like_the_one_before(number));
+            let by = like.map_or_else(|| carrier(&self.datagrams, number), |(by, _)| Some(by));
+            last = by.map(|by| {
+                let before = match like {
+                    Some((_, run)) => Some(run),
+                    None => self.last_run_to(number),
+                };
+                (by, self.assign(number, by, before, runs))
+            });
+            run_of.push(last.map(|(_, run)| run));
         }
         self.choose(default);
         let mut first = 0;
@@ -135,15 +144,34 @@ impl Out {
         }
     }
 
+    /// Whether a datagram goes where the one before it goes, and has the same options.
+    fn is_like_the_one_before(&self, number: usize) -> bool {
+        let entries = &self.datagrams.entries;
+        let before = number.checked_sub(1).and_then(|before| entries.get(before));
+        before.is_some_and(|before| {
+            let entry = &entries[number];
+            before.destination == entry.destination && before.options == entry.options
+        })
+    }
+
+    /// The last run to the destination of a datagram.
+    fn last_run_to(&self, number: usize) -> Option<usize> {
+        let destination = self.datagrams.entries[number].destination;
+        match self.runs.last() {
+            Some(last) if self.destination(last) == Some(destination) => Some(self.runs.len() - 1),
+            _ => self.last_run_of.get(&destination).copied(),
+        }
+    }
+
     /// The run of a datagram: the last to its destination, if it fits, or a new one.
-    fn assign(&mut self, number: usize, carrier: Carrier, runs: bool) -> usize {
+    fn assign(
+        &mut self,
+        number: usize,
+        carrier: Carrier,
+        before: Option<usize>,
+        runs: bool,
+    ) -> usize {
         let entry = &self.datagrams.entries[number];
-        let before = match self.runs.last() {
-            Some(last) if self.destination(last) == Some(entry.destination) => {
-                Some(self.runs.len() - 1)
-            }
-            _ => self.last_run_of.get(&entry.destination).copied(),
-        };
         if let Some(at) = before {
             let first = &self.datagrams.entries[self.runs[at].first];
             let joins =
