@@ -23,7 +23,7 @@ pub(super) use plan::{Apart, Out, Run};
 use crate::{BatchCounters, Batching, MessageOptions, Transmit, batching::OnDropped};
 
 /// How much of the storage stays while nothing waits, bytes of datagrams and number of them.
-const KEPT: (usize, usize) = (64 << 10, 512);
+const KEPT: (usize, usize) = (128 << 10, 512);
 
 /// How long a sender may go on, and gather, until what it has sent goes out beside it: much less than the jitter that
 /// networks have.
