@@ -229,7 +229,8 @@ impl Queue {
         bytes.drain(..head.length);
         if heads.is_empty() {
             // The next ones begin where the caches are warm.
-            (heads.clear(), bytes.clear());
+            heads.clear();
+            bytes.clear();
             self.queues.give(mem::take(&mut ring.storage));
         }
         ring.unproved -= usize::from(head.unproved);
