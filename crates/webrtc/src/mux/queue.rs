@@ -384,7 +384,7 @@ mod tests {
             assert_eq!((size(queue), queues.spare().storages.len()), (0, 1));
         }
         // No more than a bound is kept.
-        for _ in 0..SPARE / 1200 + 1 {
+        for _ in 0..=SPARE / 1200 {
             one.push(&[7; 1200], source(1), false).expect("room");
         }
         while one.try_pop(&mut [0; 1500]).expect("open").is_some() {}
