@@ -4,23 +4,18 @@ mod live;
 mod overrides;
 mod packed;
 mod peer;
+mod peers;
 mod rfc8837;
+mod words;
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use foldhash::fast::RandomState;
 use perpacket_udp::{MessageOptions, OptionsError};
 
 use live::{Live, Packs};
-use overrides::PackedOverrides;
 use packed::Packed;
+use peers::Peers;
 
 pub(crate) use overrides::LiveOverrides;
 pub use overrides::Overrides;
@@ -58,28 +53,11 @@ pub struct Policy {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
     /// What holds for everybody: few entries, swapped whole.
     base: Live<Base>,
-    /// One entry a peer: there can be very many, so each is replaced alone.
-    peers: papaya::HashMap<PeerKey, PackedOverrides, RandomState>,
-    /// Whether anything was ever set for a peer: most policies have nothing of the kind.
-    has_peers: AtomicBool,
-}
-
-impl Default for Shared {
-    /// Where the map grows little by little, it is several maps for a while, and each lookup goes through
-    /// all of them: at 100,000 peers that is 20 times the work. So who makes it grow moves all of it at
-    /// once; who looks something up does not wait for that.
-    fn default() -> Self {
-        let peers = papaya::HashMap::builder().resize_mode(papaya::ResizeMode::Blocking);
-        Self {
-            base: Live::default(),
-            peers: peers.hasher(RandomState::default()).build(),
-            has_peers: AtomicBool::new(false),
-        }
-    }
+    peers: Peers,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -271,8 +249,9 @@ impl Policy {
 
     /// Forgets all that was set for a peer, and returns it.
     pub fn remove_peer(&self, peer: SocketAddr) -> Option<Overrides> {
-        let peers = self.shared.peers.pin();
-        peers.remove(&PeerKey::from(peer)).map(Overrides::from)
+        let peers = &self.shared.peers;
+        let removed = peers.change(peer, |overrides| *overrides = Overrides::default());
+        (!removed.is_empty()).then_some(removed)
     }
 
     /// Takes over everything that `other` sets, and forgets what this sets beyond that: the way to
@@ -283,36 +262,20 @@ impl Policy {
             return;
         }
         self.shared.base.replace(&other.shared.base.load_full());
-        let (peers, others) = (self.shared.peers.pin(), other.shared.peers.pin());
-        peers.retain(|peer, _| others.contains_key(peer));
-        for (peer, overrides) in &others {
-            self.shared.has_peers.store(true, Ordering::Release);
-            peers.insert(*peer, overrides.clone());
-        }
+        self.shared.peers.replace(&other.shared.peers);
     }
 
     /// What is set for a peer.
     #[must_use]
     pub fn peer(&self, peer: SocketAddr) -> Overrides {
-        self.shared
-            .peers
-            .pin()
-            .get(&PeerKey::from(peer))
-            .map(Overrides::from)
-            .unwrap_or_default()
+        self.shared.peers.get(peer)
     }
 
     /// Everything that is set. Sessions list their own.
     #[must_use]
     pub fn snapshot(&self) -> PolicySnapshot {
         let base = self.shared.base.load_full();
-        let mut peers: Vec<_> = self
-            .shared
-            .peers
-            .pin()
-            .iter()
-            .map(|(peer, set)| (SocketAddr::from(*peer), Overrides::from(set)))
-            .collect();
+        let mut peers = self.shared.peers.list();
         peers.sort_unstable_by_key(|(peer, _)| *peer);
         PolicySnapshot {
             all: base.all.clone(),
@@ -357,12 +320,7 @@ impl Policy {
         session: Option<&LiveOverrides>,
     ) -> MessageOptions {
         let shared = &*self.shared;
-        let mut packed = Packed::NONE;
-        if shared.has_peers.load(Ordering::Acquire)
-            && let Some(overrides) = shared.peers.pin().get(&PeerKey::from(peer))
-        {
-            packed = overrides.resolve(class);
-        }
+        let mut packed = shared.peers.resolve(peer, class);
         if let Some(session) = session {
             packed = packed.or(session.resolve(class));
         }
@@ -399,10 +357,7 @@ impl Policy {
                 .filter(|source| source.to_canonical().is_ipv4() == v4);
             options
         };
-        let mut options = MessageOptions::NONE;
-        if let Some(overrides) = self.shared.peers.pin().get(&PeerKey::from(peer)) {
-            options = usable(Overrides::from(overrides).resolve(class));
-        }
+        let mut options = usable(self.shared.peers.get(peer).resolve(class));
         if let Some(session) = session {
             options = options.or(usable(session.resolve(class)));
         }
@@ -419,21 +374,8 @@ impl Policy {
         self.shared.base.change(change);
     }
 
-    fn change_peer(&self, peer: SocketAddr, change: impl Fn(&mut Overrides)) {
-        let peers = self.shared.peers.pin();
-        peers.compute(peer.into(), |entry| {
-            let before = entry.map(|(_, overrides)| overrides);
-            let mut after = before.map(Overrides::from).unwrap_or_default();
-            change(&mut after);
-            match (before, after.is_empty()) {
-                (None, true) => papaya::Operation::Abort(()),
-                (Some(_), true) => papaya::Operation::Remove,
-                (_, false) => {
-                    self.shared.has_peers.store(true, Ordering::Release);
-                    papaya::Operation::Insert(PackedOverrides::from(&after))
-                }
-            }
-        });
+    fn change_peer(&self, peer: SocketAddr, change: impl FnOnce(&mut Overrides)) {
+        self.shared.peers.change(peer, change);
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) type LiveOverrides = Live<Overrides>;
 
 /// [`Overrides`] in little room: there can be those of very many peers, and most have nothing but one
 /// TTL or the like for all that goes to them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PackedOverrides {
     any: Packed,
     more: Option<Box<More>>,
@@ -69,6 +69,18 @@ impl PackedOverrides {
             None => self.any,
             Some(more) => more.classes[class.index()].or(self.any),
         }
+    }
+
+    /// All of them, if a word can say it.
+    pub(super) fn word(&self) -> Option<Packed> {
+        self.more.is_none().then_some(self.any)
+    }
+}
+
+impl From<Packed> for PackedOverrides {
+    /// These for all classes.
+    fn from(any: Packed) -> Self {
+        Self { any, more: None }
     }
 }
 

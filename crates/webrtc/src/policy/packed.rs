@@ -20,6 +20,7 @@ const ECN: Field = Field::after(Some(DSCP), 2);
 const FLOW_LABEL: Field = Field::after(Some(ECN), 20);
 const MORE: u64 = 1 << 63;
 const STREAMS: u64 = 1 << 62;
+const ELSEWHERE: u64 = 1 << 61;
 
 impl Field {
     const fn after(before: Option<Self>, width: u32) -> Self {
@@ -63,6 +64,9 @@ impl Field {
 impl Packed {
     pub(crate) const NONE: Self = Self(0);
 
+    /// In place of options: they are kept apart.
+    pub(crate) const ELSEWHERE: Self = Self(ELSEWHERE);
+
     pub(crate) const fn from_word(word: u64) -> Self {
         Self(word)
     }
@@ -85,6 +89,12 @@ impl Packed {
     #[inline]
     pub(crate) const fn has_streams(self) -> bool {
         self.0 & STREAMS != 0
+    }
+
+    /// Whether it stands in place of options.
+    #[inline]
+    pub(crate) const fn is_elsewhere(self) -> bool {
+        self.0 & ELSEWHERE != 0
     }
 
     /// Whether there is something that does not fit.

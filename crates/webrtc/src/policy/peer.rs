@@ -26,8 +26,8 @@ pub(crate) fn is_v4(address: SocketAddr) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PeerKey {
     /// The upper and the lower half of the address.
-    ip: [u64; 2],
-    port: u16,
+    pub(super) ip: [u64; 2],
+    pub(super) port: u16,
 }
 
 /// `::ffff:0:0/96`.
