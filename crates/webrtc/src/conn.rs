@@ -1,26 +1,27 @@
 use std::{
     any::Any,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, OnceLock, Weak},
 };
 
-use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use perpacket_udp::{Capabilities, Error, RecvMeta, UdpSocket};
+use perpacket_udp::{Capabilities, Error, RecvMeta, Transmit, UdpSocket};
 use tokio::{
     sync::watch,
-    task::consume_budget,
     time::{Instant, timeout_at},
 };
 use webrtc_util::Conn;
 
 use crate::{
     DropCause,
+    closable::Closable,
     dont_fragment::with_dont_fragment,
     guard::{Guard, Query},
     net::CustomNet,
     port::{Outgoing, Port},
     probe::{Egress, Exit, ExitSocket},
+    send_to::{SendTo, Transmits, Waiting},
 };
 
 /// A socket of a peer connection: webrtc-rs sends through it as through any `Conn`, and each
@@ -62,19 +63,19 @@ pub struct CustomConn {
 
 /// The socket, until the connection is closed: webrtc-ice can keep a connection that it has closed.
 #[derive(Debug)]
-struct WayOut(ArcSwapOption<UdpSocket>);
+struct WayOut(Closable<UdpSocket>);
 
 impl Egress for WayOut {
     fn towards(&self, peer: SocketAddr) -> Option<Exit> {
         Some(Exit {
-            socket: ExitSocket::Own(self.0.load_full()?),
+            socket: ExitSocket::Own(self.0.cloned()?),
             source: None,
             target: peer,
         })
     }
 
     fn is_open(&self) -> bool {
-        self.0.load().is_some()
+        self.0.is_open()
     }
 }
 
@@ -101,7 +102,7 @@ impl CustomConn {
             }
         }
         let capabilities = socket.capabilities();
-        let way_out = Arc::new(WayOut(ArcSwapOption::from_pointee(socket)));
+        let way_out = Arc::new(WayOut(Arc::new(socket).into()));
         let egress: Weak<WayOut> = Arc::downgrade(&way_out);
         // It is new, so nobody has set it.
         let _ = port.egress.set(egress);
@@ -118,7 +119,7 @@ impl CustomConn {
     /// What the kernel lets this socket do; once it is closed, what it was first thought to.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
-        let socket = self.way_out.0.load();
+        let socket = self.way_out.0.get();
         socket
             .as_ref()
             .map_or(self.capabilities, |socket| socket.capabilities())
@@ -156,7 +157,8 @@ impl CustomConn {
             return Some(meta);
         }
         if query.advance() {
-            self.transmit(&query.request, query.server).await;
+            // It never fails.
+            let _ = SendTo::new(self, &query.request, query.server).await;
         }
         None
     }
@@ -175,34 +177,30 @@ impl CustomConn {
         self.port.arrived(datagram, meta)
     }
 
-    /// Sends a datagram as the policy has it, and counts it.
-    async fn transmit(&self, datagram: &[u8], target: SocketAddr) {
-        // As with the sockets of tokio, who sends in a loop gives way to others now and then.
-        consume_budget().await;
-        if !self.try_transmit(datagram, target) {
-            // On the heap: it is rare, and takes more memory than all the rest of a send.
-            Box::pin(self.transmit_once_there_is_room(datagram, target)).await;
-        }
-    }
-
-    /// The same, if there is room for it: whether there was.
+    /// Sends a datagram as the policy has it, and counts it, if there is room for it: whether there was.
     #[inline]
     fn try_transmit(&self, datagram: &[u8], target: SocketAddr) -> bool {
-        let outgoing = self.port.outgoing(datagram, target);
-        let socket = self.way_out.0.load();
-        let Some(socket) = &*socket else {
-            self.port
-                .dropped(&outgoing, datagram.len(), DropCause::Closed);
-            return true;
-        };
+        let port = &self.port;
+        let outgoing = port.outgoing(datagram, target);
         let asking = self.asking(datagram, &outgoing);
         let datagram = asking.as_deref().unwrap_or(datagram);
-        self.port.try_send(socket, datagram, target, &outgoing)
+        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
+        let sent = match &*self.way_out.0.get() {
+            Some(socket) => Some(port.try_send(socket, &transmit)),
+            None => None,
+        };
+        match sent {
+            Some(sent) => port.settle(sent, &port.local, &transmit, &outgoing),
+            None => {
+                port.dropped(&outgoing, datagram.len(), DropCause::Closed);
+                true
+            }
+        }
     }
 
     async fn transmit_once_there_is_room(&self, datagram: &[u8], target: SocketAddr) {
         let outgoing = self.port.outgoing(datagram, target);
-        let Some(socket) = self.way_out.0.load_full() else {
+        let Some(socket) = self.way_out.0.cloned() else {
             self.port
                 .dropped(&outgoing, datagram.len(), DropCause::Closed);
             return;
@@ -223,6 +221,17 @@ impl CustomConn {
         } else {
             None
         }
+    }
+}
+
+impl Transmits for CustomConn {
+    #[inline]
+    fn transmit<'a>(&'a self, datagram: &'a [u8], target: SocketAddr) -> Option<Waiting<'a>> {
+        self.guard.sending(datagram, target);
+        if self.try_transmit(datagram, target) {
+            return None;
+        }
+        Some(Box::pin(self.transmit_once_there_is_room(datagram, target)))
     }
 }
 
@@ -258,7 +267,7 @@ impl Conn for CustomConn {
     /// Fails only once the connection is closed. Dropping the future loses no datagram.
     async fn recv_from(&self, buffer: &mut [u8]) -> webrtc_util::Result<(usize, SocketAddr)> {
         let mut closed = self.closed.subscribe();
-        let Some(socket) = self.way_out.0.load_full() else {
+        let Some(socket) = self.way_out.0.cloned() else {
             return Err(webrtc_util::Error::ErrUseClosedNetworkConn);
         };
         tokio::select! {
@@ -278,10 +287,17 @@ impl Conn for CustomConn {
     }
 
     /// Always succeeds: what could not go out is counted, and reported as an [`Event`](crate::Event).
-    async fn send_to(&self, datagram: &[u8], target: SocketAddr) -> webrtc_util::Result<usize> {
-        self.guard.sending(datagram, target);
-        self.transmit(datagram, target).await;
-        Ok(datagram.len())
+    fn send_to<'a, 'b, 'c>(
+        &'a self,
+        datagram: &'b [u8],
+        target: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = webrtc_util::Result<usize>> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(SendTo::new(self, datagram, target))
     }
 
     fn local_addr(&self) -> webrtc_util::Result<SocketAddr> {
@@ -295,7 +311,7 @@ impl Conn for CustomConn {
     /// Ends every [`recv_from`](Conn::recv_from), and closes the socket as soon as no send waits for
     /// room in it.
     async fn close(&self) -> webrtc_util::Result<()> {
-        self.way_out.0.store(None);
+        self.way_out.0.close();
         self.closed.send_replace(true);
         Ok(())
     }

@@ -125,7 +125,7 @@ impl SocketDefaults {
     pub(crate) fn header(
         &self,
         socket: &UdpSocket,
-        target: SocketAddr,
+        target: &SocketAddr,
         options: &MessageOptions,
     ) -> PackedHeader {
         let v4 = is_v4(target);
@@ -200,12 +200,12 @@ mod tests {
         let v4 = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
         let target = ([127, 0, 0, 1], 9).into();
         let defaults = SocketDefaults::default();
-        let nothing = SentHeader::from(defaults.header(&v4, target, &MessageOptions::NONE));
+        let nothing = SentHeader::from(defaults.header(&v4, &target, &MessageOptions::NONE));
         assert_eq!(nothing.ttl, v4.ttl().ok());
         assert_eq!(nothing.tos, Some(Tos::default()));
         assert_eq!(nothing.df_bit, Some(true));
         let asked = MessageOptions::NONE.with_ttl(9).with_dscp(Dscp::EF);
-        let some = defaults.header(&v4, target, &asked.with_df_bit(false));
+        let some = defaults.header(&v4, &target, &asked.with_df_bit(false));
         assert_eq!(
             SentHeader::from(some),
             SentHeader {

@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod classify;
+mod closable;
 mod conn;
 mod counters;
 mod dont_fragment;
@@ -42,6 +43,7 @@ mod policy;
 mod port;
 mod probe;
 mod protection;
+mod send_to;
 mod session;
 mod tap;
 

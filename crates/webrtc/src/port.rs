@@ -117,13 +117,14 @@ impl Port {
             PacketClass::Srtp | PacketClass::Srtcp => self.protection().sends_media(),
             _ => {}
         }
-        let peer = self.peer_of(&classified, target);
-        let options = self.resolve(target, peer, classified.class, classified.rtp);
+        let relayed = classified.relayed.as_ref();
+        let relayed = relayed.map(|relayed| self.peer_behind(relayed, target));
+        let peer = relayed.as_ref().unwrap_or(&target);
         let mut outgoing = Outgoing {
             class: classified.class,
-            peer,
-            options,
-            oversize: self.oversize(datagram.len(), target),
+            peer: *peer,
+            options: self.resolve(&target, peer, classified.class, classified.rtp),
+            oversize: self.oversize(datagram.len(), &target),
         };
         if outgoing.oversize.is_some() {
             outgoing.options.df_bit = Some(false);
@@ -134,8 +135,8 @@ impl Port {
     #[inline]
     fn resolve(
         &self,
-        target: SocketAddr,
-        peer: SocketAddr,
+        target: &SocketAddr,
+        peer: &SocketAddr,
         class: PacketClass,
         rtp: Option<RtpStream>,
     ) -> MessageOptions {
@@ -147,7 +148,7 @@ impl Port {
     /// What decides by which way the session's packets go to a peer: the source address and the flow
     /// label that the policy has for DTLS, which every peer connection sends.
     pub(crate) fn way_to(&self, peer: SocketAddr) -> MessageOptions {
-        let options = self.resolve(peer, peer, PacketClass::Dtls, None);
+        let options = self.resolve(&peer, &peer, PacketClass::Dtls, None);
         MessageOptions {
             source: options.source,
             flow_label: options.flow_label,
@@ -157,9 +158,9 @@ impl Port {
 
     /// The path MTU of the session, bytes of IP packet, if a datagram of that length is larger.
     #[inline]
-    fn oversize(&self, length: usize, target: SocketAddr) -> Option<u32> {
+    fn oversize(&self, length: usize, target: &SocketAddr) -> Option<u32> {
         let mtu = self.session.as_deref()?.path_mtu.load(Relaxed);
-        (mtu != 0 && length + header_length(target) > mtu as usize).then_some(mtu)
+        (mtu != 0 && length + header_length(*target) > mtu as usize).then_some(mtu)
     }
 
     /// Sends a datagram. What cannot go out is counted and reported: to the stack it looks like one
@@ -171,42 +172,48 @@ impl Port {
         target: SocketAddr,
         outgoing: &Outgoing,
     ) {
-        let mut transmit = Transmit::new(datagram, target);
-        transmit.options = outgoing.options;
-        match socket.send(&transmit).await {
-            Ok(_) => self.is_sent(socket, &transmit, outgoing),
-            Err(error) => self.is_not_sent(&error, datagram, outgoing),
-        }
+        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
+        let sent = socket.send(&transmit).await;
+        let sent = sent.map(|_| self.header(socket, &transmit));
+        self.settle(sent, &socket.local_addr(), &transmit, outgoing);
     }
 
-    /// The same, if there is room for it: whether there was.
+    /// Gives a datagram to a socket, and says what its header says.
     #[inline]
     pub(crate) fn try_send(
         &self,
         socket: &UdpSocket,
-        datagram: &[u8],
-        target: SocketAddr,
-        outgoing: &Outgoing,
-    ) -> bool {
-        let mut transmit = Transmit::new(datagram, target);
-        transmit.options = outgoing.options;
-        match socket.try_send(&transmit) {
-            Ok(_) => self.is_sent(socket, &transmit, outgoing),
-            Err(error) if is_full(&error) => return false,
-            Err(error) => self.is_not_sent(&error, datagram, outgoing),
-        }
-        true
+        transmit: &Transmit<'_>,
+    ) -> Result<PackedHeader, Error> {
+        socket.try_send(transmit)?;
+        Ok(self.header(socket, transmit))
     }
 
+    /// Counts and reports what has become of it, if there was room for it: whether there was. `local` is the address
+    /// of the socket, which must not be held any more: taps can do anything.
     #[inline]
-    fn is_sent(&self, socket: &UdpSocket, transmit: &Transmit<'_>, outgoing: &Outgoing) {
-        let Outgoing { peer, class, .. } = *outgoing;
-        let length = transmit.contents.len();
-        let header = self.show(socket, class, transmit);
-        self.counters.sent_with(peer, class, length, header);
-        if let Some(mtu) = outgoing.oversize {
-            self.report_oversize(outgoing, length, mtu);
+    pub(crate) fn settle(
+        &self,
+        sent: Result<PackedHeader, Error>,
+        local: &SocketAddr,
+        transmit: &Transmit<'_>,
+        outgoing: &Outgoing,
+    ) -> bool {
+        match sent {
+            Ok(header) => {
+                let Outgoing { class, .. } = *outgoing;
+                let length = transmit.contents.len();
+                self.show(local, class, transmit, header);
+                self.counters
+                    .sent_with(&outgoing.peer, class, length, header);
+                if let Some(mtu) = outgoing.oversize {
+                    self.report_oversize(outgoing, length, mtu);
+                }
+            }
+            Err(error) if is_full(&error) => return false,
+            Err(error) => self.is_not_sent(&error, transmit.contents, outgoing),
         }
+        true
     }
 
     #[cold]
@@ -231,31 +238,36 @@ impl Port {
         self.dropped(&outgoing, length, DropCause::of(error));
     }
 
-    /// Shows the session's taps what the kernel took, and says what its header said.
+    /// What the header of a datagram says.
+    #[inline]
+    pub(crate) fn header(&self, socket: &UdpSocket, transmit: &Transmit<'_>) -> PackedHeader {
+        self.defaults
+            .header(socket, &transmit.destination, &transmit.options)
+    }
+
+    /// Shows the session's taps what the kernel took.
     #[inline]
     pub(crate) fn show(
         &self,
-        socket: &UdpSocket,
+        local: &SocketAddr,
         class: PacketClass,
         transmit: &Transmit<'_>,
-    ) -> PackedHeader {
-        let destination = transmit.destination;
-        let header = self.defaults.header(socket, destination, &transmit.options);
+        header: PackedHeader,
+    ) {
         if let Some(session) = &self.session
             && !session.taps.is_empty()
         {
             session.taps.sent(
                 transmit.contents,
                 &Sent {
-                    local: socket.local_addr(),
+                    local: *local,
                     source: transmit.options.source,
-                    destination,
+                    destination: transmit.destination,
                     class,
                     header: header.into(),
                 },
             );
         }
-        header
     }
 
     #[cold]
@@ -346,15 +358,23 @@ impl Port {
 
     #[inline]
     fn peer_of(&self, classified: &Classified, address: SocketAddr) -> SocketAddr {
-        match classified.relayed {
+        match &classified.relayed {
             None => address,
-            Some(Relayed::Peer(peer)) => peer,
-            Some(Relayed::Channel(channel)) => self
+            Some(relayed) => self.peer_behind(relayed, address),
+        }
+    }
+
+    /// Whom a TURN server relays to, or the server where that is not known.
+    #[cold]
+    fn peer_behind(&self, relayed: &Relayed, server: SocketAddr) -> SocketAddr {
+        match relayed {
+            Relayed::Peer(peer) => *peer,
+            Relayed::Channel(channel) => self
                 .channels
                 .load()
                 .iter()
-                .find_map(|(number, peer)| (*number == channel).then_some(*peer))
-                .unwrap_or(address),
+                .find_map(|(number, peer)| (number == channel).then_some(*peer))
+                .unwrap_or(server),
         }
     }
 

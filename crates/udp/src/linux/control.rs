@@ -35,7 +35,7 @@ pub(super) enum Family {
 
 impl Family {
     #[inline]
-    pub(super) fn of(destination: SocketAddr) -> Self {
+    pub(super) fn of(destination: &SocketAddr) -> Self {
         match destination {
             SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_none() => Self::V6,
             _ => Self::V4,

@@ -108,19 +108,10 @@ pub(super) struct Twins {
 }
 
 impl Twins {
-    /// The twin with this DF mode.
+    /// The twin with this DF mode, if there is one already.
     #[inline]
-    pub(super) fn get(
-        &self,
-        mode: DfMode,
-        main: &Socket,
-        local: SocketAddr,
-    ) -> io::Result<&Socket> {
-        let slot = &self.by_mode[mode.index()];
-        match slot.get() {
-            Some(twin) => Ok(twin),
-            None => self.make(slot, mode, main, local),
-        }
+    pub(super) fn get(&self, mode: DfMode) -> Option<&Socket> {
+        self.by_mode[mode.index()].get()
     }
 
     /// Those that exist.
@@ -128,14 +119,14 @@ impl Twins {
         self.by_mode.iter().filter_map(OnceLock::get)
     }
 
-    #[cold]
-    fn make<'a>(
+    /// Makes the twin with this DF mode, unless there is one.
+    pub(super) fn make(
         &self,
-        slot: &'a OnceLock<Socket>,
         mode: DfMode,
         main: &Socket,
         local: SocketAddr,
-    ) -> io::Result<&'a Socket> {
+    ) -> io::Result<&Socket> {
+        let slot = &self.by_mode[mode.index()];
         let _one_at_a_time = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(twin) = slot.get() {
             return Ok(twin);

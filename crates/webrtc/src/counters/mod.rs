@@ -142,7 +142,11 @@ impl Counters {
     /// The counters of a peer, where there is room for another, or else those of all others.
     #[inline]
     fn of(&self, peer: SocketAddr, room: usize) -> &LivePeer {
-        let peer = PeerKey::from(peer);
+        self.of_key(peer.into(), room)
+    }
+
+    #[inline]
+    fn of_key(&self, peer: PeerKey, room: usize) -> &LivePeer {
         match self.peers.get(&peer) {
             Some(live) => live,
             None => self.of_new(peer, room),
@@ -161,12 +165,13 @@ impl Counters {
     #[inline]
     pub(crate) fn sent_with(
         &self,
-        peer: SocketAddr,
+        peer: &SocketAddr,
         class: PacketClass,
         bytes: usize,
         header: PackedHeader,
     ) {
-        self.of(peer, PEERS).class(class).sent_with(bytes, header);
+        let peer = self.of_key(peer.into(), PEERS);
+        peer.class(class).sent_with(bytes, header);
     }
 
     /// One that was counted as sent did not go out.

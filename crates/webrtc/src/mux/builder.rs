@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use perpacket_udp::UdpSocket;
 use tokio::sync::watch;
 
@@ -91,7 +91,7 @@ impl CustomMuxBuilder {
         };
         let sockets = Arc::new(sockets);
         let shared = Arc::new(Shared {
-            sockets: ArcSwapOption::new(Some(Arc::clone(&sockets))),
+            sockets: Arc::clone(&sockets).into(),
             port: CustomNet {
                 session: None,
                 ..self.net.clone()

@@ -1,7 +1,7 @@
-use std::{any::Any, net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::Any, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::task::consume_budget;
+use perpacket_udp::Transmit;
 use webrtc_util::Conn;
 
 use super::{
@@ -15,6 +15,7 @@ use crate::{
     policy::key,
     port::Outgoing,
     probe::{Egress, Exit, ExitSocket},
+    send_to::{SendTo, Transmits, Waiting},
 };
 
 /// How long who still reads has time to show it.
@@ -47,18 +48,26 @@ impl MuxConn {
     fn try_transmit(&self, datagram: &[u8], target: SocketAddr) -> Option<Full> {
         let port = &self.flow.port;
         let mut outgoing = port.outgoing(datagram, target);
-        let sockets = self.shared.sockets.load();
-        let Some(sockets) = sockets.as_ref().filter(|_| !self.flow.queue.is_closed()) else {
+        if self.flow.queue.is_closed() {
             port.dropped(&outgoing, datagram.len(), DropCause::Closed);
             return None;
-        };
+        }
         let Some((via, target)) = self.route(datagram, target, &outgoing) else {
             port.dropped(&outgoing, datagram.len(), DropCause::Unreachable);
             return None;
         };
         outgoing.options.source = outgoing.options.source.or(via.local);
         let socket = via.socket;
-        if port.try_send(&sockets[socket], datagram, target, &outgoing) {
+        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
+        let sent = match &*self.shared.sockets.get() {
+            Some(sockets) => Some(port.try_send(&sockets[socket], &transmit)),
+            None => None,
+        };
+        let Some(sent) = sent else {
+            port.dropped(&outgoing, datagram.len(), DropCause::Closed);
+            return None;
+        };
+        if port.settle(sent, &self.shared.locals[socket], &transmit, &outgoing) {
             return None;
         }
         Some(Full {
@@ -75,7 +84,7 @@ impl MuxConn {
             target,
             outgoing,
         } = full;
-        match self.shared.sockets.load_full() {
+        match self.shared.sockets.cloned() {
             Some(sockets) => {
                 port.send(&sockets[socket], datagram, target, &outgoing)
                     .await;
@@ -125,9 +134,17 @@ impl MuxConn {
     }
 }
 
+impl Transmits for MuxConn {
+    #[inline]
+    fn transmit<'a>(&'a self, datagram: &'a [u8], target: SocketAddr) -> Option<Waiting<'a>> {
+        let full = self.try_transmit(datagram, target)?;
+        Some(Box::pin(self.transmit_once_there_is_room(datagram, full)))
+    }
+}
+
 impl Egress for MuxConn {
     fn towards(&self, peer: SocketAddr) -> Option<Exit> {
-        let sockets = self.shared.sockets.load_full()?;
+        let sockets = self.shared.sockets.cloned()?;
         let (peer, routes) = (key(peer), &self.shared.routes);
         // What belongs to another is not this one's way, and answers from there go to the other.
         if !routes.belongs_to(peer, &self.flow) {
@@ -173,14 +190,17 @@ impl Conn for MuxConn {
     }
 
     /// Always succeeds: what could not go out is counted, and reported as an event.
-    async fn send_to(&self, datagram: &[u8], target: SocketAddr) -> webrtc_util::Result<usize> {
-        // As with the sockets of tokio, who sends in a loop gives way to others now and then.
-        consume_budget().await;
-        if let Some(full) = self.try_transmit(datagram, target) {
-            // On the heap: it is rare, and takes more memory than all the rest of a send.
-            Box::pin(self.transmit_once_there_is_room(datagram, full)).await;
-        }
-        Ok(datagram.len())
+    fn send_to<'a, 'b, 'c>(
+        &'a self,
+        datagram: &'b [u8],
+        target: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = webrtc_util::Result<usize>> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(SendTo::new(self, datagram, target))
     }
 
     fn local_addr(&self) -> webrtc_util::Result<SocketAddr> {

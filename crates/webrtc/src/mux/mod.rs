@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use perpacket_udp::UdpSocket;
 use tokio::{sync::watch, task::JoinHandle};
@@ -34,7 +34,7 @@ use self::{
     refused::LiveRefused,
     routes::Routes,
 };
-use crate::{CustomNet, Session, port::Port, session::SessionState};
+use crate::{CustomNet, Session, closable::Closable, port::Port, session::SessionState};
 
 pub use builder::CustomMuxBuilder;
 pub(crate) use check::{has_integrity, mapped_address};
@@ -108,7 +108,7 @@ struct Owner {
 #[derive(Debug)]
 struct Shared {
     /// `None` once the mux is closed.
-    sockets: ArcSwapOption<Vec<UdpSocket>>,
+    sockets: Closable<Vec<UdpSocket>>,
     locals: Vec<SocketAddr>,
     /// What belongs to no peer connection.
     port: Arc<Port>,
@@ -330,7 +330,7 @@ impl CustomMux {
     /// Closes every peer connection's part of the mux, and the sockets: when it returns, the port is
     /// free. Closing again does nothing.
     pub async fn close(&self) {
-        let sockets = self.shared().sockets.load_full();
+        let sockets = self.shared().sockets.cloned();
         let sockets = sockets.map(|sockets| Arc::downgrade(&sockets));
         self.shared().shut();
         let tasks = std::mem::take(&mut *lock(&self.shared().tasks));
@@ -436,7 +436,7 @@ impl Shared {
     /// Ends all tasks, connections and sockets.
     fn shut(&self) {
         self.closed.send_replace(true);
-        self.sockets.store(None);
+        self.sockets.close();
         self.routes.clear();
     }
 

@@ -193,7 +193,7 @@ impl Shared {
     ) -> Option<Vec<u8>> {
         for wait in waits() {
             let outgoing = self.port.outgoing(request, server);
-            let sockets = self.sockets.load_full()?;
+            let sockets = self.sockets.cloned()?;
             self.port
                 .send(&sockets[socket], request, server, &outgoing)
                 .await;

@@ -16,6 +16,7 @@ use perpacket_udp::{MessageOptions, OptionsError};
 use live::{Live, Packs};
 use packed::Packed;
 use peers::Peers;
+use words::{Key, Words};
 
 pub(crate) use overrides::LiveOverrides;
 pub use overrides::Overrides;
@@ -60,80 +61,89 @@ struct Shared {
     peers: Peers,
 }
 
+impl Shared {
+    /// What holds for everybody, as far as it fits into a word; `None` while it changes.
+    #[inline]
+    fn resolve_base(&self, class: PacketClass, rtp: Option<RtpStream>) -> Option<Packed> {
+        let base = self.base.resolve(class);
+        match rtp {
+            Some(rtp) if base.has_streams() => self.base.resolve_with(class, |base, streams| {
+                let mut packed = Packed::NONE;
+                if base.has_ssrcs() {
+                    packed = streams.get(&Key::from(Stream::Ssrc(rtp.ssrc)));
+                }
+                if base.has_payload_types() {
+                    let name = Stream::PayloadType(rtp.payload_type);
+                    packed = packed.or(streams.get(&Key::from(name)));
+                }
+                packed.or(base)
+            }),
+            _ => Some(base),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Base {
     /// Per class, and the default for any class.
     all: Overrides,
-    ssrcs: HashMap<u32, StreamOptions, RandomState>,
-    payload_types: HashMap<u8, StreamOptions, RandomState>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct StreamOptions {
-    options: MessageOptions,
-    packed: Packed,
+    streams: HashMap<Stream, MessageOptions, RandomState>,
 }
 
 impl Packs for Base {
+    /// The options of streams, as far as they fit into a word.
+    type Index = Words;
+
     fn pack(&self, class: PacketClass) -> Packed {
         let mut packed = self.all.pack(class);
         // The class that RTP streams can be told apart in.
-        if class == PacketClass::Srtp && self.has_streams() {
-            packed = packed.and_streams();
-            let mut streams = self.ssrcs.values().chain(self.payload_types.values());
-            if streams.any(|stream| stream.packed.has_more()) {
-                packed = packed.and_more();
+        if class == PacketClass::Srtp {
+            for (stream, options) in &self.streams {
+                packed = packed.and_streams(*stream);
+                if Packed::from(options).has_more() {
+                    packed = packed.and_more();
+                }
             }
         }
         packed
+    }
+
+    fn index(&self, before: &Self, index: &Words) {
+        for stream in before.streams.keys() {
+            if !self.streams.contains_key(stream) {
+                index.set(&Key::from(*stream), Packed::NONE);
+            }
+        }
+        for (stream, options) in &self.streams {
+            index.set(&Key::from(*stream), Packed::from(options));
+        }
     }
 }
 
 impl Base {
     fn set_stream(&mut self, stream: Stream, options: MessageOptions) {
-        let set = (!options.is_empty()).then(|| StreamOptions {
-            options,
-            packed: Packed::from(&options),
-        });
-        match (stream, set) {
-            (Stream::Ssrc(ssrc), Some(set)) => drop(self.ssrcs.insert(ssrc, set)),
-            (Stream::Ssrc(ssrc), None) => drop(self.ssrcs.remove(&ssrc)),
-            (Stream::PayloadType(number), Some(set)) => {
-                self.payload_types.insert(number, set);
-            }
-            (Stream::PayloadType(number), None) => drop(self.payload_types.remove(&number)),
+        if options.is_empty() {
+            self.streams.remove(&stream);
+        } else {
+            self.streams.insert(stream, options);
         }
     }
 
-    fn has_streams(&self) -> bool {
-        !self.ssrcs.is_empty() || !self.payload_types.is_empty()
-    }
-
     /// What is set for a stream, first what comes first.
-    #[inline]
-    fn of_stream(&self, rtp: RtpStream) -> [Option<&StreamOptions>; 2] {
-        [
-            self.ssrcs.get(&rtp.ssrc),
-            self.payload_types.get(&rtp.payload_type),
-        ]
-    }
-
-    /// The options of a stream, as far as they fit into a word.
-    #[inline]
-    fn pack_stream(&self, rtp: RtpStream) -> Packed {
-        let set = |of: Option<&StreamOptions>| of.map_or(Packed::NONE, |of| of.packed);
-        let [ssrc, payload_type] = self.of_stream(rtp);
-        set(ssrc).or(set(payload_type))
+    fn of_stream(&self, rtp: RtpStream) -> impl Iterator<Item = MessageOptions> {
+        let names = [
+            Stream::Ssrc(rtp.ssrc),
+            Stream::PayloadType(rtp.payload_type),
+        ];
+        names
+            .into_iter()
+            .filter_map(|name| self.streams.get(&name).copied())
     }
 
     /// What is set for streams, in order.
     fn streams(&self) -> Vec<(Stream, MessageOptions)> {
-        let ssrcs = self.ssrcs.iter();
-        let ssrcs = ssrcs.map(|(ssrc, set)| (Stream::Ssrc(*ssrc), set.options));
-        let payload_types = self.payload_types.iter();
-        let payload_types =
-            payload_types.map(|(number, set)| (Stream::PayloadType(*number), set.options));
-        let mut streams: Vec<_> = ssrcs.chain(payload_types).collect();
+        let streams = self.streams.iter();
+        let mut streams: Vec<_> = streams.map(|(stream, set)| (*stream, *set)).collect();
         streams.sort_unstable_by_key(|(stream, _)| *stream);
         streams
     }
@@ -148,6 +158,20 @@ pub enum Stream {
     Ssrc(u32),
     /// All with this payload type, 0..=127.
     PayloadType(u8),
+}
+
+impl From<Stream> for Key {
+    #[inline]
+    fn from(stream: Stream) -> Self {
+        let (kind, number) = match stream {
+            Stream::Ssrc(ssrc) => (0, ssrc),
+            Stream::PayloadType(number) => (1, number.into()),
+        };
+        Self {
+            parts: [kind, number.into()],
+            number: 0,
+        }
+    }
 }
 
 /// What a [`Policy`] holds, as it was at one moment.
@@ -268,7 +292,7 @@ impl Policy {
     /// What is set for a peer.
     #[must_use]
     pub fn peer(&self, peer: SocketAddr) -> Overrides {
-        self.shared.peers.get(peer)
+        self.shared.peers.get(&peer)
     }
 
     /// Everything that is set. Sessions list their own.
@@ -287,13 +311,13 @@ impl Policy {
     /// The options of a datagram of this class to this peer, outside of any session.
     #[must_use]
     pub fn resolve(&self, peer: SocketAddr, class: PacketClass) -> MessageOptions {
-        self.resolve_packet(peer, peer, class, None, None)
+        self.resolve_packet(&peer, &peer, class, None, None)
     }
 
     /// The options of this very datagram.
     #[must_use]
     pub fn resolve_datagram(&self, peer: SocketAddr, datagram: &Classified) -> MessageOptions {
-        self.resolve_packet(peer, peer, datagram.class, datagram.rtp, None)
+        self.resolve_packet(&peer, &peer, datagram.class, datagram.rtp, None)
     }
 
     /// The options of a datagram of this class to this peer, of a session that has these options of its own. What
@@ -305,7 +329,7 @@ impl Policy {
         class: PacketClass,
         session: &Overrides,
     ) -> MessageOptions {
-        self.resolve_step_by_step(peer, peer, class, None, Some(session))
+        self.resolve_step_by_step(&peer, &peer, class, None, Some(session))
     }
 
     /// All eight steps, for a datagram that is sent to `target`: behind a TURN relay, that is another
@@ -313,8 +337,8 @@ impl Policy {
     #[inline]
     pub(crate) fn resolve_packet(
         &self,
-        target: SocketAddr,
-        peer: SocketAddr,
+        target: &SocketAddr,
+        peer: &SocketAddr,
         class: PacketClass,
         rtp: Option<RtpStream>,
         session: Option<&LiveOverrides>,
@@ -324,28 +348,22 @@ impl Policy {
         if let Some(session) = session {
             packed = packed.or(session.resolve(class));
         }
-        let base = shared.base.resolve(class);
-        let mut is_new = false;
-        if let (true, Some(rtp)) = (base.has_streams(), rtp) {
-            packed = packed.or(shared.base.load().pack_stream(rtp));
-            // If it is still the same, the streams were those of that moment, or of a later one with that word.
-            is_new = shared.base.resolve(class) != base;
+        match shared.resolve_base(class, rtp) {
+            Some(base) if !packed.or(base).has_more() => packed.or(base).into(),
+            _ => {
+                let session = session.map(Live::load);
+                let session = session.as_deref().map(Arc::as_ref);
+                self.resolve_step_by_step(target, peer, class, rtp, session)
+            }
         }
-        packed = packed.or(base);
-        if packed.has_more() || is_new {
-            let session = session.map(Live::load);
-            let session = session.as_deref().map(Arc::as_ref);
-            return self.resolve_step_by_step(target, peer, class, rtp, session);
-        }
-        packed.into()
     }
 
     /// The same where something is set that does not fit into a word.
     #[inline(never)]
     fn resolve_step_by_step(
         &self,
-        target: SocketAddr,
-        peer: SocketAddr,
+        target: &SocketAddr,
+        peer: &SocketAddr,
         class: PacketClass,
         rtp: Option<RtpStream>,
         session: Option<&Overrides>,
@@ -363,8 +381,8 @@ impl Policy {
         }
         let base = self.shared.base.load();
         if let Some(rtp) = rtp {
-            for of_stream in base.of_stream(rtp).into_iter().flatten() {
-                options = options.or(usable(of_stream.options));
+            for of_stream in base.of_stream(rtp) {
+                options = options.or(usable(of_stream));
             }
         }
         options.or(usable(base.all.resolve(class)))

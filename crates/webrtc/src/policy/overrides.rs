@@ -39,9 +39,13 @@ impl Overrides {
 }
 
 impl Packs for Overrides {
+    type Index = ();
+
     fn pack(&self, class: PacketClass) -> Packed {
         Packed::from(&self.resolve(class))
     }
+
+    fn index(&self, _: &Self, (): &()) {}
 }
 
 /// [`Overrides`] that change while they are read.

@@ -1,5 +1,7 @@
 use perpacket_udp::{Dscp, Ecn, MessageOptions, Tos};
 
+use super::Stream;
+
 /// [`MessageOptions`] in one word, so that a reader sees those of one moment without a lock. A source
 /// address does not fit; a flag says that there is more to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,9 +20,12 @@ const TOS: Field = Field::after(Some(DF_BIT), 8);
 const DSCP: Field = Field::after(Some(TOS), 6);
 const ECN: Field = Field::after(Some(DSCP), 2);
 const FLOW_LABEL: Field = Field::after(Some(ECN), 20);
+/// All of them.
+const VALUES: u64 = (FLOW_LABEL.is_set() << 1) - 1;
 const MORE: u64 = 1 << 63;
-const STREAMS: u64 = 1 << 62;
-const ELSEWHERE: u64 = 1 << 61;
+const SSRCS: u64 = 1 << 62;
+const PAYLOAD_TYPES: u64 = 1 << 61;
+const ELSEWHERE: u64 = 1 << 60;
 
 impl Field {
     const fn after(before: Option<Self>, width: u32) -> Self {
@@ -80,15 +85,33 @@ impl Packed {
         Self(self.0 | MORE)
     }
 
-    /// The same, where RTP streams have options of their own.
-    pub(crate) const fn and_streams(self) -> Self {
-        Self(self.0 | STREAMS)
+    /// The same, where an RTP stream has options of its own.
+    pub(super) const fn and_streams(self, like: Stream) -> Self {
+        Self(
+            self.0
+                | match like {
+                    Stream::Ssrc(_) => SSRCS,
+                    Stream::PayloadType(_) => PAYLOAD_TYPES,
+                },
+        )
     }
 
     /// Whether RTP streams have options of their own.
     #[inline]
-    pub(crate) const fn has_streams(self) -> bool {
-        self.0 & STREAMS != 0
+    pub(super) const fn has_streams(self) -> bool {
+        self.0 & (SSRCS | PAYLOAD_TYPES) != 0
+    }
+
+    /// Whether some have by their SSRC.
+    #[inline]
+    pub(super) const fn has_ssrcs(self) -> bool {
+        self.0 & SSRCS != 0
+    }
+
+    /// Whether some have by their payload type.
+    #[inline]
+    pub(super) const fn has_payload_types(self) -> bool {
+        self.0 & PAYLOAD_TYPES != 0
     }
 
     /// Whether it stands in place of options.
@@ -106,7 +129,7 @@ impl Packed {
     /// [`MessageOptions::or`].
     #[inline]
     pub(crate) fn or(self, fallback: Self) -> Self {
-        if fallback.0 == 0 || self.0 == 0 {
+        if self.0 == 0 || fallback.0 & VALUES == 0 {
             return Self(self.0 | fallback.0);
         }
         let mut decided = 0;

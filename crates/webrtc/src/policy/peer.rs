@@ -14,7 +14,7 @@ pub(crate) fn key(peer: SocketAddr) -> SocketAddr {
 
 /// Whether an address is one of IPv4, which can be v4-mapped.
 #[inline]
-pub(crate) fn is_v4(address: SocketAddr) -> bool {
+pub(crate) fn is_v4(address: &SocketAddr) -> bool {
     match address {
         SocketAddr::V4(_) => true,
         SocketAddr::V6(v6) => v6.ip().to_ipv4_mapped().is_some(),
@@ -36,6 +36,13 @@ const MAPPED: u64 = 0xffff << 32;
 impl From<SocketAddr> for PeerKey {
     #[inline]
     fn from(peer: SocketAddr) -> Self {
+        Self::from(&peer)
+    }
+}
+
+impl From<&SocketAddr> for PeerKey {
+    #[inline]
+    fn from(peer: &SocketAddr) -> Self {
         match peer {
             SocketAddr::V4(v4) => Self {
                 ip: [0, MAPPED | u64::from(v4.ip().to_bits())],

@@ -35,9 +35,9 @@ impl Default for Peers {
 impl Peers {
     /// The options of one class for a peer, as far as they fit into a word.
     #[inline]
-    pub(super) fn resolve(&self, peer: SocketAddr, class: PacketClass) -> Packed {
+    pub(super) fn resolve(&self, peer: &SocketAddr, class: PacketClass) -> Packed {
         let peer = PeerKey::from(peer);
-        let word = self.words.get(&peer);
+        let word = self.words.get(&peer.into());
         if word.is_elsewhere() {
             return self.with(&peer, |set| set.resolve(class));
         }
@@ -45,14 +45,14 @@ impl Peers {
     }
 
     /// All that is set for a peer.
-    pub(super) fn get(&self, peer: SocketAddr) -> Overrides {
+    pub(super) fn get(&self, peer: &SocketAddr) -> Overrides {
         self.with(&peer.into(), |set| Overrides::from(set))
     }
 
     /// Does something with what is set for a peer.
     fn with<R>(&self, peer: &PeerKey, f: impl Fn(&PackedOverrides) -> R) -> R {
         loop {
-            let word = self.words.get(peer);
+            let word = self.words.get(&(*peer).into());
             if !word.is_elsewhere() {
                 return f(&word.into());
             }
@@ -70,7 +70,7 @@ impl Peers {
         change: impl FnOnce(&mut Overrides),
     ) -> Overrides {
         let _alone = self.alone();
-        let before = self.get(peer);
+        let before = self.get(&peer);
         let mut after = before.clone();
         change(&mut after);
         if before != after {
@@ -83,7 +83,7 @@ impl Peers {
     pub(super) fn replace(&self, others: &Self) {
         let others = others.all();
         let _alone = self.alone();
-        let mine = self.words.all().into_iter().map(|(peer, _)| peer);
+        let mine = self.words.all().into_iter().map(|(peer, _)| peer.into());
         let mut gone: HashSet<_, RandomState> = mine.collect();
         for (peer, set) in others {
             gone.remove(&peer);
@@ -105,7 +105,8 @@ impl Peers {
         let _alone = self.alone();
         let words = self.words.all().into_iter();
         words
-            .map(|(peer, _)| (peer, self.with(&peer, PackedOverrides::clone)))
+            .map(|(peer, _)| PeerKey::from(peer))
+            .map(|peer| (peer, self.with(&peer, PackedOverrides::clone)))
             .collect()
     }
 
@@ -113,12 +114,12 @@ impl Peers {
     fn put(&self, peer: &PeerKey, set: PackedOverrides) {
         match set.word() {
             Some(word) => {
-                self.words.set(peer, word);
+                self.words.set(&(*peer).into(), word);
                 self.more.pin().remove(peer);
             }
             None => {
                 self.more.pin().insert(*peer, set);
-                self.words.set(peer, Packed::ELSEWHERE);
+                self.words.set(&(*peer).into(), Packed::ELSEWHERE);
             }
         }
     }

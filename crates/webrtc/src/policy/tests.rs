@@ -22,7 +22,7 @@ fn the_first_level_that_sets_a_field_wins() {
     };
     let resolve = || {
         policy
-            .resolve_packet(it, it, class, Some(rtp), Some(&session))
+            .resolve_packet(&it, &it, class, Some(rtp), Some(&session))
             .ttl
     };
 
@@ -205,8 +205,8 @@ fn resolving_does_not_allocate() {
     };
     let resolve = || {
         policy.resolve_packet(
-            peer("10.0.0.9:9"),
-            peer("10.0.0.9:9"),
+            &peer("10.0.0.9:9"),
+            &peer("10.0.0.9:9"),
             PacketClass::Srtp,
             Some(rtp),
             Some(&session),

@@ -10,11 +10,11 @@ use foldhash::fast::RandomState;
 
 use super::{packed::Packed, peer::PeerKey};
 
-/// One word for each of very many peers, found without a lock, nearly always with one cache miss, and
+/// One word for each of very many keys, found without a lock, nearly always with one cache miss, and
 /// without anything that has to be taken or given back. Who changes it holds a lock.
 ///
 /// It is a table with linear probing of which no more than four fifths are used: one half as large is in
-/// the caches twice as often, which is worth more than short probes. A peer keeps its place, with an empty
+/// the caches twice as often, which is worth more than short probes. A key keeps its place, with an empty
 /// word once it is removed, until there are no more places; then another table takes over those that are
 /// not empty. Tables are kept to be used again, so whoever looks for something sees after that
 /// whether the table was still the one to look in.
@@ -38,9 +38,9 @@ struct Table {
 #[derive(Debug, Default)]
 #[repr(align(32))]
 struct Place {
-    /// [`tag`]; zero while it belongs to nobody. It is written last.
+    /// [`Key::tag`]; zero while it belongs to none. It is written last.
     tag: AtomicU64,
-    ip: [AtomicU64; 2],
+    parts: [AtomicU64; 2],
     /// [`Packed`].
     word: AtomicU64,
 }
@@ -49,29 +49,57 @@ struct Place {
 const FEWEST: usize = 16;
 
 /// More than fit into memory.
-const SIZES: usize = 30;
+const SIZES: usize = 32;
 
-const INDEX_BITS: u32 = 8;
+const INDEX_BITS: u32 = 6;
+const INDEX: usize = 2 * SIZES - 1;
 
-/// A port, and that there is one: port 0 is one, too.
-#[inline]
-fn tag(peer: &PeerKey) -> u64 {
-    1 << 16 | u64::from(peer.port)
+/// What words are found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) parts: [u64; 2],
+    pub(super) number: u16,
+}
+
+impl Key {
+    /// Its number, and that there is one: 0 is one, too.
+    #[inline]
+    fn tag(&self) -> u64 {
+        1 << 16 | u64::from(self.number)
+    }
+}
+
+impl From<PeerKey> for Key {
+    #[inline]
+    fn from(PeerKey { ip, port }: PeerKey) -> Self {
+        Self {
+            parts: ip,
+            number: port,
+        }
+    }
+}
+
+impl From<Key> for PeerKey {
+    fn from(Key { parts, number }: Key) -> Self {
+        Self {
+            ip: parts,
+            port: number,
+        }
+    }
 }
 
 impl Words {
     #[inline]
-    pub(super) fn get(&self, peer: &PeerKey) -> Packed {
-        if self.tables.get().is_none() {
+    pub(super) fn get(&self, key: &Key) -> Packed {
+        let Some(tables) = self.tables.get() else {
             return Packed::NONE;
-        }
-        let hash = self.hash(peer);
+        };
+        let hash = self.hash(key);
         loop {
             let current = self.current.load(Ordering::Acquire);
-            let Some(table) = self.table(current) else {
-                return Packed::NONE;
-            };
-            let word = table.find(hash, peer).map_or(Packed::NONE, Place::word);
+            let table = tables[current & INDEX].get();
+            let place = table.and_then(|table| table.find(hash, key));
+            let word = place.map_or(Packed::NONE, Place::word);
             // All loads before this one are `Acquire`: had one of them seen what was written once
             // another table was in use, this would see that it was.
             if self.current.load(Ordering::Relaxed) == current {
@@ -81,31 +109,31 @@ impl Words {
     }
 
     /// Not to be called by two threads at the same time.
-    pub(super) fn set(&self, peer: &PeerKey, word: Packed) {
-        let (hash, current) = (self.hash(peer), self.current.load(Ordering::Relaxed));
+    pub(super) fn set(&self, key: &Key, word: Packed) {
+        let (hash, current) = (self.hash(key), self.current.load(Ordering::Relaxed));
         let table = self.table(current);
-        if let Some(place) = table.and_then(|table| table.find(hash, peer)) {
+        if let Some(place) = table.and_then(|table| table.find(hash, key)) {
             place.word.store(word.word(), Ordering::Release);
         } else if word != Packed::NONE {
             match table.filter(|table| table.has_room()) {
-                Some(table) => table.put(hash, peer, word),
-                None => self.move_on(current, (peer, word)),
+                Some(table) => table.put(hash, key, word),
+                None => self.move_on(current, (key, word)),
             }
         }
     }
 
     /// All that are not empty, in no order. Not to be called while another thread changes any.
-    pub(super) fn all(&self) -> Vec<(PeerKey, Packed)> {
+    pub(super) fn all(&self) -> Vec<(Key, Packed)> {
         let table = self.table(self.current.load(Ordering::Relaxed));
         table.into_iter().flat_map(Table::all).collect()
     }
 
-    /// Has another table take over, with one more peer, and at least as much room again.
-    fn move_on(&self, current: usize, (peer, word): (&PeerKey, Packed)) {
+    /// Has another table take over, with one more key, and at least as much room again.
+    fn move_on(&self, current: usize, (key, word): (&Key, Packed)) {
         let mut all = self.all();
-        all.push((*peer, word));
+        all.push((*key, word));
         let places = (all.len() * 2).next_power_of_two().max(FEWEST);
-        let (index, count) = (current & ((1 << INDEX_BITS) - 1), current >> INDEX_BITS);
+        let (index, count) = (current & INDEX, current >> INDEX_BITS);
         let mut next = 2 * (places / FEWEST).ilog2() as usize;
         if next == index {
             next += 1;
@@ -115,8 +143,8 @@ impl Words {
             .get_or_init(|| Box::new([const { OnceLock::new() }; 2 * SIZES]));
         let table = tables[next].get_or_init(|| Table::new(places));
         table.clear();
-        for (peer, word) in all {
-            table.put(self.hash(&peer), &peer, word);
+        for (key, word) in all {
+            table.put(self.hash(&key), &key, word);
         }
         let current = count.wrapping_add(1) << INDEX_BITS | next;
         self.current.store(current, Ordering::Release);
@@ -124,16 +152,16 @@ impl Words {
 
     #[inline]
     fn table(&self, current: usize) -> Option<&Table> {
-        self.tables.get()?[current & ((1 << INDEX_BITS) - 1)].get()
+        self.tables.get()?[current & INDEX].get()
     }
 
     #[inline]
-    fn hash(&self, peer: &PeerKey) -> usize {
+    fn hash(&self, key: &Key) -> usize {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "where half of it is kept, it is a hash too"
         )]
-        let hash = self.hasher.hash_one(peer) as usize;
+        let hash = self.hasher.hash_one(key) as usize;
         hash
     }
 }
@@ -154,12 +182,12 @@ impl Table {
     }
 
     #[inline]
-    fn find(&self, hash: usize, peer: &PeerKey) -> Option<&Place> {
-        let tag = tag(peer);
+    fn find(&self, hash: usize, key: &Key) -> Option<&Place> {
+        let tag = key.tag();
         for place in self.from(hash) {
             match place.tag.load(Ordering::Acquire) {
                 0 => return None,
-                found if found == tag && place.ip() == peer.ip => return Some(place),
+                found if found == tag && place.parts() == key.parts => return Some(place),
                 _ => {}
             }
         }
@@ -170,15 +198,15 @@ impl Table {
         self.used.load(Ordering::Relaxed) < self.places.len() / 5 * 4
     }
 
-    /// Puts a peer that is not there into the first free place.
-    fn put(&self, hash: usize, peer: &PeerKey, word: Packed) {
+    /// Puts a key that is not there into the first free place.
+    fn put(&self, hash: usize, key: &Key, word: Packed) {
         let mut places = self.from(hash);
         if let Some(place) = places.find(|place| place.tag.load(Ordering::Relaxed) == 0) {
-            for (part, value) in place.ip.iter().zip(peer.ip) {
+            for (part, value) in place.parts.iter().zip(key.parts) {
                 part.store(value, Ordering::Release);
             }
             place.word.store(word.word(), Ordering::Release);
-            place.tag.store(tag(peer), Ordering::Release);
+            place.tag.store(key.tag(), Ordering::Release);
             self.used.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -190,21 +218,23 @@ impl Table {
         self.used.store(0, Ordering::Relaxed);
     }
 
-    fn all(&self) -> impl Iterator<Item = (PeerKey, Packed)> {
+    fn all(&self) -> impl Iterator<Item = (Key, Packed)> {
         self.places.iter().filter_map(|place| {
             let [low, high, used, ..] = place.tag.load(Ordering::Acquire).to_le_bytes();
-            let port = u16::from_le_bytes([low, high]);
-            let ip = place.ip();
+            let number = u16::from_le_bytes([low, high]);
+            let parts = place.parts();
             let word = place.word();
-            (used != 0 && word != Packed::NONE).then_some((PeerKey { ip, port }, word))
+            (used != 0 && word != Packed::NONE).then_some((Key { parts, number }, word))
         })
     }
 }
 
 impl Place {
     #[inline]
-    fn ip(&self) -> [u64; 2] {
-        self.ip.each_ref().map(|part| part.load(Ordering::Acquire))
+    fn parts(&self) -> [u64; 2] {
+        self.parts
+            .each_ref()
+            .map(|part| part.load(Ordering::Acquire))
     }
 
     #[inline]
@@ -221,8 +251,8 @@ mod tests {
 
     use super::*;
 
-    fn peer(number: u32) -> PeerKey {
-        SocketAddr::from((number.to_be_bytes(), 0)).into()
+    fn peer(number: u32) -> Key {
+        PeerKey::from(SocketAddr::from((number.to_be_bytes(), 0))).into()
     }
 
     proptest! {

@@ -274,9 +274,13 @@ impl Prober {
         }
         port.counters
             .sent(*remote, PacketClass::Stun, request.len());
-        port.show(&exit.socket, PacketClass::Stun, &transmit);
+        let (local, header) = (
+            exit.socket.local_addr(),
+            port.header(&exit.socket, &transmit),
+        );
         // A mux that is closed waits for its sockets to be let go.
         drop(exit);
+        port.show(&local, PacketClass::Stun, &transmit, header);
 
         let arrival = timeout(probe.timeout, arrival).await;
         let stamped = aimed

@@ -216,7 +216,7 @@ impl Out {
     fn choose(&mut self, default: DfMode) {
         for at in 0..self.runs.len() {
             let destination = self.destination(&self.runs[at]);
-            let is_v4 = destination.is_some_and(|to| Family::of(to) == Family::V4);
+            let is_v4 = destination.is_some_and(|to| Family::of(&to) == Family::V4);
             let run = &mut self.runs[at];
             if run.count > 1 && is_v4 {
                 run.carrier = run.carrier.keeping_df(default);

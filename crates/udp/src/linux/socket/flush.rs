@@ -264,11 +264,11 @@ impl Socket {
             out.datagrams.pieces(members, &mut parts);
             heads.push(Head {
                 control: SendControl::new(),
-                destination: self.in_own_family(first.destination).into(),
+                destination: self.name(&first.destination),
                 pieces: begin..parts.len(),
             });
             if let Some(Head { control, .. }) = heads.last_mut() {
-                let context = self.context(socket, first.destination);
+                let context = self.context(socket, &first.destination);
                 context.encode_into(&first, control);
                 if let (true, Ok(segment)) = (run.count() > 1, u16::try_from(run.segment)) {
                     encode_segment(segment, control);

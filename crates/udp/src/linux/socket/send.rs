@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
     os::fd::AsFd,
     ptr,
     sync::{PoisonError, atomic::Ordering},
@@ -13,7 +13,7 @@ use tokio::io::Interest;
 
 use super::{
     super::{
-        control::{Context, Family},
+        control::{Context, Family, SendControl},
         refused::{Field, degrade, is_refusal},
         sent::report_sent_times,
         sys::{Name, probe_message, register, send_message},
@@ -56,7 +56,7 @@ impl Socket {
     /// switched under a lock from then on.
     #[inline]
     pub(super) fn carrier(&self, transmit: &Transmit<'_>) -> io::Result<Carrier> {
-        let family = Family::of(transmit.destination);
+        let family = Family::of(&transmit.destination);
         let mode = match (family, transmit.options.df_bit) {
             (_, Some(true)) if transmit.probe.is_some() => Some(DfMode::Probe),
             // IPv6 has a control message for it.
@@ -74,7 +74,7 @@ impl Socket {
             None if self.errors.on() && !unpinned => self.df_mode(),
             _ => return Ok(Carrier::Main),
         };
-        match self.twins.get(mode, self.main(), self.local) {
+        match self.twin(mode) {
             Ok(_) => Ok(Carrier::Twin(mode)),
             // The own address has gone, for a while maybe: no socket can send from it now.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(error),
@@ -84,6 +84,20 @@ impl Socket {
                 Ok(Carrier::Locked(mode))
             }
         }
+    }
+
+    /// The twin with this DF mode.
+    #[inline]
+    fn twin(&self, mode: DfMode) -> io::Result<&Descriptor> {
+        match self.twins.get(mode) {
+            Some(twin) => Ok(twin),
+            None => self.make_twin(mode),
+        }
+    }
+
+    #[cold]
+    fn make_twin(&self, mode: DfMode) -> io::Result<&Descriptor> {
+        self.twins.make(mode, self.main(), self.local)
     }
 
     #[inline]
@@ -107,7 +121,7 @@ impl Socket {
     ) -> io::Result<R> {
         match carrier {
             Carrier::Main => f(self.main()),
-            Carrier::Twin(mode) => f(self.twins.get(mode, self.main(), self.local)?),
+            Carrier::Twin(mode) => f(self.twin(mode)?),
             Carrier::Locked(mode) => {
                 let mut now = self.mode_now.lock().unwrap_or_else(PoisonError::into_inner);
                 if *now != mode {
@@ -121,7 +135,7 @@ impl Socket {
 
     /// What the control messages of a datagram by this descriptor depend on.
     #[inline]
-    pub(super) fn context(&self, socket: &Descriptor, destination: SocketAddr) -> Context {
+    pub(super) fn context(&self, socket: &Descriptor, destination: &SocketAddr) -> Context {
         Context {
             family: Family::of(destination),
             socket_tos: Tos::from_byte(self.default_tos.load(Ordering::Relaxed)),
@@ -164,13 +178,14 @@ impl Socket {
 
     #[inline]
     fn send_on(&self, socket: &Descriptor, transmit: &Transmit<'_>) -> io::Result<usize> {
-        let context = self.context(socket, transmit.destination);
+        let context = self.context(socket, &transmit.destination);
         if transmit.probe.is_some() && context.without & Field::Timestamp.bit() == 0 {
             // Without it the kernel refuses the number of the timestamp.
             let _ = report_sent_times(socket.as_fd());
         }
-        let destination = Name::from(self.in_own_family(transmit.destination));
-        let control = context.encode(transmit);
+        let destination = self.name(&transmit.destination);
+        let mut control = SendControl::new();
+        context.encode_into(transmit, &mut control);
         match send_message(
             socket.as_fd(),
             transmit.contents,
@@ -192,7 +207,7 @@ impl Socket {
         socket: &Descriptor,
         mut context: Context,
     ) -> io::Result<usize> {
-        let destination = Name::from(self.in_own_family(transmit.destination));
+        let destination = self.name(&transmit.destination);
         let attempt = |without| {
             context.without = without;
             let control = context.encode(transmit);
@@ -204,7 +219,7 @@ impl Socket {
             )
         };
         let context = Context {
-            family: Family::of(transmit.destination),
+            family: Family::of(&transmit.destination),
             socket_tos: Tos::default(),
             without: self.refused.bits(),
             unpin_source: false,
@@ -222,7 +237,7 @@ impl Socket {
     /// same of an IPv6 source that is not there.
     fn refuses(&self, field: Field, transmit: &Transmit<'_>) -> bool {
         let context = Context {
-            family: Family::of(transmit.destination),
+            family: Family::of(&transmit.destination),
             socket_tos: Tos::from_byte(self.default_tos.load(Ordering::Relaxed)),
             without: !field.bit(),
             unpin_source: false,
@@ -237,23 +252,26 @@ impl Socket {
         }
         let mut probe = Transmit::new(&[], transmit.destination).with_options(options);
         probe.probe = transmit.probe;
-        let destination = Name::from(self.in_own_family(transmit.destination));
+        let destination = self.name(&transmit.destination);
         let control = context.encode(&probe);
         probe_message(self.main().as_fd(), &destination, control.as_bytes())
             .is_err_and(|error| is_refusal(&error))
     }
 
-    /// On an IPv6 socket an IPv4 destination is written in v4-mapped form, and the other way round.
+    /// A destination as this socket has to name it: on one of IPv6 an IPv4 address is written in v4-mapped form, and
+    /// the other way round.
     #[inline]
-    pub(super) fn in_own_family(&self, destination: SocketAddr) -> SocketAddr {
-        match destination {
-            SocketAddr::V4(v4) if self.local.is_ipv6() => {
-                (v4.ip().to_ipv6_mapped(), v4.port()).into()
+    pub(super) fn name(&self, destination: &SocketAddr) -> Name {
+        match (destination, self.is_v6()) {
+            (SocketAddr::V4(v4), false) => v4.into(),
+            (SocketAddr::V6(v6), true) => v6.into(),
+            (SocketAddr::V4(v4), true) => {
+                (&SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0)).into()
             }
-            SocketAddr::V6(_) if self.local.is_ipv4() => {
-                (destination.ip().to_canonical(), destination.port()).into()
-            }
-            _ => destination,
+            (SocketAddr::V6(v6), false) => match v6.ip().to_ipv4_mapped() {
+                Some(v4) => (&SocketAddrV4::new(v4, v6.port())).into(),
+                None => v6.into(),
+            },
         }
     }
 
@@ -264,7 +282,7 @@ impl Socket {
     pub(super) async fn writable(&self, carrier: Carrier) -> io::Result<()> {
         let descriptor = match carrier {
             Carrier::Twin(mode) => {
-                let twin = self.twins.get(mode, self.main(), self.local)?;
+                let twin = self.twin(mode)?;
                 self.errors.discard(twin);
                 twin
             }

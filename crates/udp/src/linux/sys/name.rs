@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{SocketAddrV4, SocketAddrV6};
 
 use super::constants::{INET, INET6, V4_LENGTH, V6_LENGTH};
 
@@ -9,28 +9,32 @@ pub(in super::super) enum Name {
     V6(libc::sockaddr_in6),
 }
 
-impl From<SocketAddr> for Name {
+impl From<&SocketAddrV4> for Name {
     #[inline]
-    fn from(address: SocketAddr) -> Self {
-        match address {
-            SocketAddr::V4(v4) => Self::V4(libc::sockaddr_in {
-                sin_family: INET,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(v4.ip().octets()),
-                },
-                sin_zero: [0; 8],
-            }),
-            SocketAddr::V6(v6) => Self::V6(libc::sockaddr_in6 {
-                sin6_family: INET6,
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr {
-                    s6_addr: v6.ip().octets(),
-                },
-                sin6_scope_id: v6.scope_id(),
-            }),
-        }
+    fn from(address: &SocketAddrV4) -> Self {
+        Self::V4(libc::sockaddr_in {
+            sin_family: INET,
+            sin_port: address.port().to_be(),
+            sin_addr: libc::in_addr {
+                s_addr: u32::from_ne_bytes(address.ip().octets()),
+            },
+            sin_zero: [0; 8],
+        })
+    }
+}
+
+impl From<&SocketAddrV6> for Name {
+    #[inline]
+    fn from(address: &SocketAddrV6) -> Self {
+        Self::V6(libc::sockaddr_in6 {
+            sin6_family: INET6,
+            sin6_port: address.port().to_be(),
+            sin6_flowinfo: address.flowinfo(),
+            sin6_addr: libc::in6_addr {
+                s6_addr: address.ip().octets(),
+            },
+            sin6_scope_id: address.scope_id(),
+        })
     }
 }
 
