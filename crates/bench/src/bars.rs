@@ -54,7 +54,7 @@ const RULES: [Rule; 11] = [
     },
     Rule {
         id: "data-channel",
-        what: "data-channel throughput / stock",
+        what: "data-channel throughput, batched / stock",
         bar: 1.00,
         aim: 1.05,
         at_least: true,

@@ -185,17 +185,13 @@ impl CustomConn {
         let asking = self.asking(datagram, &outgoing);
         let datagram = asking.as_deref().unwrap_or(datagram);
         let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
-        let sent = match &*self.way_out.0.get() {
-            Some(socket) => Some(port.try_send(socket, &transmit)),
-            None => None,
+        // Whoever closes the connection waits for no more than this line.
+        let sent = (self.way_out.0.get().as_ref()).map(|socket| port.try_send(socket, &transmit));
+        let Some(sent) = sent else {
+            port.dropped(&outgoing, datagram.len(), DropCause::Closed);
+            return true;
         };
-        match sent {
-            Some(sent) => port.settle(sent, &port.local, &transmit, &outgoing),
-            None => {
-                port.dropped(&outgoing, datagram.len(), DropCause::Closed);
-                true
-            }
-        }
+        port.settle(sent, &port.local, &transmit, &outgoing)
     }
 
     async fn transmit_once_there_is_room(&self, datagram: &[u8], target: SocketAddr) {

@@ -50,7 +50,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
 
     let rounds = options.rounds * TURNS;
     let mut rows = throughput(&runtime, &pairs, &work, rounds)?;
-    let fast = ratio(&rows, THROUGHPUT, Way::Net);
+    let fast = ratio(&rows, THROUGHPUT, Way::NetBatched);
     rows.extend(latency(&runtime, &pairs, &work, rounds)?);
     for (_, pair) in pairs {
         runtime.block_on(pair.into_inner().close());

@@ -3,6 +3,7 @@
 mod burst;
 mod floor;
 mod muxes;
+mod tasks;
 mod threads;
 
 use std::{cell::RefCell, rc::Rc};
@@ -19,6 +20,7 @@ use self::{
     burst::{Peers, RUN},
     floor::Floor,
     muxes::{Kind, Mux},
+    tasks::Tasks,
 };
 
 /// The benchmarks of receiving.
@@ -57,6 +59,7 @@ struct Receiver {
 enum ReceiverKind {
     Mux(Mux),
     Floor(Floor),
+    Tasks(Tasks),
 }
 
 /// What instructions can be counted of.
@@ -130,6 +133,16 @@ fn run(options: &Options) -> Result<Outcome> {
         });
     }
 
+    for number in [10, 1000] {
+        let _on = runtime.enter();
+        receivers.push(Receiver {
+            name: format!("receive/{number}/floor/tasks"),
+            peers: number,
+            segmented: true,
+            kind: ReceiverKind::Tasks(Tasks::new(number)),
+        });
+    }
+
     let count = if options.quick { COUNT / 10 } else { COUNT };
     let mut contenders: Vec<Contender<'_>> = Vec::new();
     for receiver in &mut receivers {
@@ -157,15 +170,20 @@ impl Receiver {
     ) -> Result<Sample> {
         let mut total = Sample::default();
         let to = match &self.kind {
-            ReceiverKind::Mux(mux) => mux.address,
-            ReceiverKind::Floor(floor) => floor.address()?,
+            ReceiverKind::Mux(mux) => Some(mux.address),
+            ReceiverKind::Floor(floor) => Some(floor.address()?),
+            ReceiverKind::Tasks(_) => None,
         };
         while total.count < u64::try_from(count)? {
-            let sent = peers.burst(to, self.peers, self.segmented)?;
+            let sent = match to {
+                Some(to) => peers.burst(to, self.peers, self.segmented)?,
+                None => burst::BURST,
+            };
             let (begun, before) = (std::time::Instant::now(), thread_time());
             match &mut self.kind {
                 ReceiverKind::Mux(mux) => runtime.block_on(mux.read(sent))?,
                 ReceiverKind::Floor(floor) => floor.read(sent)?,
+                ReceiverKind::Tasks(tasks) => runtime.block_on(tasks.read()),
             }
             total.cpu += thread_time().saturating_sub(before);
             total.wall += begun.elapsed();
@@ -187,6 +205,7 @@ fn compare(outcome: &mut Outcome, samples: &[Vec<Sample>]) {
         let base = match row.name.rsplit_once('/') {
             Some((rest, "mux")) => format!("{rest}/stock"),
             Some(("receive/100/floor", _)) => "receive/100/stock".to_owned(),
+            Some(("receive/1000/floor", _)) => "receive/10/floor/tasks".to_owned(),
             _ => continue,
         };
         row.against = compared(&row.name, &base).map(|ratio| (base, ratio));

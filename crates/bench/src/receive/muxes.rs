@@ -26,7 +26,7 @@ use webrtc_util::Conn;
 use super::burst::Peers;
 
 /// What webrtc-ice reads with.
-const BUFFER: usize = 8192;
+pub(super) const BUFFER: usize = 8192;
 
 /// For what takes no time but on a machine that stands still.
 const PATIENCE: Duration = Duration::from_secs(10);

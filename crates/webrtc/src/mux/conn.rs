@@ -59,10 +59,9 @@ impl MuxConn {
         outgoing.options.source = outgoing.options.source.or(via.local);
         let socket = via.socket;
         let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
-        let sent = match &*self.shared.sockets.get() {
-            Some(sockets) => Some(port.try_send(&sockets[socket], &transmit)),
-            None => None,
-        };
+        // Whoever closes the mux waits for no more than this.
+        let sent = (self.shared.sockets.get().as_ref())
+            .map(|sockets| port.try_send(&sockets[socket], &transmit));
         let Some(sent) = sent else {
             port.dropped(&outgoing, datagram.len(), DropCause::Closed);
             return None;

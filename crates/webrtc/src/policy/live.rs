@@ -51,7 +51,8 @@ impl<T: Packs + Clone> Live<T> {
         let packed = more(self.resolve(class), &self.index);
         // Whatever was loaded so far was loaded with `Acquire`: had it been written by a later change, this would
         // see that it began.
-        (self.changes.load(Ordering::Relaxed) == changes && changes % 2 == 0).then_some(packed)
+        (self.changes.load(Ordering::Relaxed) == changes && changes.is_multiple_of(2))
+            .then_some(packed)
     }
 
     #[inline]

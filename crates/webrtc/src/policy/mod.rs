@@ -272,6 +272,7 @@ impl Policy {
     }
 
     /// Forgets all that was set for a peer, and returns it.
+    #[expect(clippy::must_use_candidate, reason = "it changes the policy")]
     pub fn remove_peer(&self, peer: SocketAddr) -> Option<Overrides> {
         let peers = &self.shared.peers;
         let removed = peers.change(peer, |overrides| *overrides = Overrides::default());

@@ -112,15 +112,13 @@ impl Peers {
 
     /// To be called by who is alone.
     fn put(&self, peer: &PeerKey, set: PackedOverrides) {
-        match set.word() {
-            Some(word) => {
-                self.words.set(&(*peer).into(), word);
-                self.more.pin().remove(peer);
-            }
-            None => {
-                self.more.pin().insert(*peer, set);
-                self.words.set(&(*peer).into(), Packed::ELSEWHERE);
-            }
+        let key = (*peer).into();
+        if let Some(word) = set.word() {
+            self.words.set(&key, word);
+            self.more.pin().remove(peer);
+        } else {
+            self.more.pin().insert(*peer, set);
+            self.words.set(&key, Packed::ELSEWHERE);
         }
     }
 
