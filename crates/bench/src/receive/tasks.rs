@@ -42,10 +42,10 @@ impl Tasks {
             copied: AtomicUsize::new(0),
             all: Notify::new(),
         });
-        let spawn =
-            |waker: &Arc<Notify>| tokio::spawn(read(Arc::clone(waker), Arc::clone(&shared)));
         let wakers: Vec<_> = iter::repeat_with(Arc::default).take(number).collect();
-        wakers.iter().for_each(|waker| drop(spawn(waker)));
+        for waker in &wakers {
+            tokio::spawn(read(Arc::clone(waker), Arc::clone(&shared)));
+        }
         Self {
             wakers,
             shared,
