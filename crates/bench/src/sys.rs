@@ -85,6 +85,41 @@ pub(crate) fn send(
     Ok(())
 }
 
+/// `sendmmsg(2)` of one datagram to each of these, with control messages of its own: how many went out.
+///
+/// # Errors
+/// What the kernel says.
+pub(crate) fn send_many(
+    socket: &impl AsFd,
+    contents: &[u8],
+    to: &[(SockAddr, Control)],
+) -> io::Result<usize> {
+    let mut part = libc::iovec {
+        iov_base: contents.as_ptr().cast_mut().cast(),
+        iov_len: contents.len(),
+    };
+    let header = |(to, control): &(SockAddr, Control)| {
+        let mut header = no_header();
+        header.msg_name = to.as_ptr().cast_mut().cast();
+        header.msg_namelen = to.len();
+        header.msg_iov = &raw mut part;
+        header.msg_iovlen = 1;
+        header.msg_control = ptr::from_ref(&control.bytes).cast_mut().cast();
+        header.msg_controllen = control.length;
+        libc::mmsghdr {
+            msg_hdr: header,
+            msg_len: 0,
+        }
+    };
+    let mut headers: Vec<_> = to.iter().map(header).collect();
+    let number = libc::c_uint::try_from(headers.len()).map_err(io::Error::other)?;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: there are as many headers as is said; every pointer in them comes from a reference that outlives the call,
+    // with the length of what it points to, and `sendmmsg` only reads through them.
+    let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), number, 0) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
 /// `setsockopt(2)` with an `int`.
 ///
 /// # Errors

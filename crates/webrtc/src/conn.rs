@@ -186,7 +186,8 @@ impl CustomConn {
         let datagram = asking.as_deref().unwrap_or(datagram);
         let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
         // Whoever closes the connection waits for no more than this line.
-        let sent = (self.way_out.0.get().as_ref()).map(|socket| port.try_send(socket, &transmit));
+        let sent = (self.way_out.0.get().as_ref())
+            .map(|socket| port.try_send(socket, &transmit, &outgoing));
         let Some(sent) = sent else {
             port.dropped(&outgoing, datagram.len(), DropCause::Closed);
             return true;

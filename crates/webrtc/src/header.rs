@@ -2,12 +2,15 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::OnceLock,
 };
 
 use perpacket_udp::{DfMode, MessageOptions, Support, Tos, UdpSocket};
 
-use crate::{PacketClass, policy::is_v4};
+use crate::{
+    PacketClass,
+    policy::{Packed, is_v4},
+};
 
 /// The fields of an IP header that a policy decides about, as a datagram went out with them: what was asked for, and
 /// else what the socket has.
@@ -40,117 +43,81 @@ pub struct Sent {
     pub header: SentHeader,
 }
 
-const TTL_KNOWN: u32 = 1 << 16;
-const TOS_KNOWN: u32 = 1 << 17;
-const DF_KNOWN: u32 = 1 << 18;
-const DF: u32 = 1 << 19;
-
-/// [`SentHeader`] in one word, so that a reader sees the header of one datagram. Zero is a header that nothing is known
-/// of.
+/// What a datagram was sent with, in one word: its options as the policy has them, and what else its header depends on.
+/// Who sends stores no more than that; who looks makes a header of it. Zero stands for none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PackedHeader(u32);
+pub(crate) struct SentWith(u64);
 
-impl PackedHeader {
+/// One was sent.
+const SENT: u64 = 1 << 63;
+/// Over IPv4.
+const V4: u64 = 1 << 62;
+/// What the kernel does not let the socket say.
+const NO_TTL: u64 = 1 << 61;
+const NO_DF_BIT: u64 = 1 << 60;
+const NO_TOS: u64 = 1 << 59;
+
+impl SentWith {
     #[inline]
-    pub(crate) const fn from_word(word: u32) -> Self {
+    pub(crate) const fn from_word(word: u64) -> Self {
         Self(word)
     }
 
     #[inline]
-    pub(crate) const fn word(self) -> u32 {
+    pub(crate) const fn word(self) -> u64 {
         self.0
-    }
-
-    #[inline]
-    fn set_ttl(&mut self, ttl: u8) {
-        self.0 = self.0 & !0xff | TTL_KNOWN | u32::from(ttl);
-    }
-
-    #[inline]
-    fn set_df_bit(&mut self, df_bit: bool) {
-        self.0 = self.0 & !DF | DF_KNOWN | if df_bit { DF } else { 0 };
-    }
-
-    #[inline]
-    fn set_tos(&mut self, tos: u8) {
-        self.0 = self.0 & !0xff00 | TOS_KNOWN | u32::from(tos) << 8;
-    }
-
-    /// The TOS byte, or zero.
-    #[inline]
-    fn tos(self) -> Tos {
-        let [_, tos, ..] = self.0.to_le_bytes();
-        Tos::from_byte(tos)
-    }
-}
-
-impl From<SentHeader> for PackedHeader {
-    fn from(header: SentHeader) -> Self {
-        let mut packed = Self::default();
-        if let Some(ttl) = header.ttl {
-            packed.set_ttl(ttl);
-        }
-        if let Some(df_bit) = header.df_bit {
-            packed.set_df_bit(df_bit);
-        }
-        if let Some(tos) = header.tos {
-            packed.set_tos(tos.byte());
-        }
-        packed
-    }
-}
-
-impl From<PackedHeader> for SentHeader {
-    fn from(PackedHeader(word): PackedHeader) -> Self {
-        let [ttl, tos, ..] = word.to_le_bytes();
-        Self {
-            ttl: (word & TTL_KNOWN != 0).then_some(ttl),
-            df_bit: (word & DF_KNOWN != 0).then_some(word & DF != 0),
-            tos: (word & TOS_KNOWN != 0).then_some(Tos::from_byte(tos)),
-        }
     }
 }
 
 /// What the sockets of a port put into a header that is left to them, by address family. It is asked for once: nobody
 /// but perpacket has these sockets.
 #[derive(Debug, Default)]
-pub(crate) struct SocketDefaults([AtomicU32; 2]);
-
-/// They were asked for.
-const ASKED: u32 = 1 << 31;
+pub(crate) struct SocketDefaults([OnceLock<SentHeader>; 2]);
 
 impl SocketDefaults {
-    /// The header of a datagram that a socket sends with these options.
+    /// What a datagram was sent with by a socket.
     #[inline]
-    pub(crate) fn header(
+    pub(crate) fn sent_with(
         &self,
         socket: &UdpSocket,
         target: &SocketAddr,
-        options: &MessageOptions,
-    ) -> PackedHeader {
+        options: Packed,
+    ) -> SentWith {
         let v4 = is_v4(target);
-        let cached = &self.0[usize::from(v4)];
-        let mut word = cached.load(Relaxed);
-        if word & ASKED == 0 {
-            word = ASKED | PackedHeader::from(of_socket(socket, v4)).word();
-            cached.store(word, Relaxed);
+        let asked = &self.0[usize::from(v4)];
+        if asked.get().is_none() {
+            asked.get_or_init(|| of_socket(socket, v4));
         }
-        let mut header = PackedHeader(word & !ASKED);
         let can = socket.capabilities();
-        if let Some(ttl) = options.ttl
-            && can.ttl != Support::None
-        {
-            header.set_ttl(ttl);
+        let flag = |flag, is_set| if is_set { flag } else { 0 };
+        SentWith(
+            options.values()
+                | SENT
+                | flag(V4, v4)
+                | flag(NO_TTL, can.ttl == Support::None)
+                | flag(NO_DF_BIT, can.df_bit == Support::None)
+                | flag(NO_TOS, can.tos == Support::None),
+        )
+    }
+
+    /// What the header of that datagram said.
+    pub(crate) fn header(&self, SentWith(word): SentWith) -> SentHeader {
+        let is = |flag| word & flag != 0;
+        if !is(SENT) {
+            return SentHeader::default();
         }
-        if let Some(df_bit) = options.df_bit
-            && can.df_bit != Support::None
-        {
-            header.set_df_bit(df_bit);
+        let default = self.0[usize::from(is(V4))].get();
+        let mut header = default.copied().unwrap_or_default();
+        let options = MessageOptions::from(Packed::from_word(word));
+        if !is(NO_TTL) {
+            header.ttl = options.ttl.or(header.ttl);
         }
-        if let Some(tos) = options.tos_byte_over(header.tos())
-            && can.tos != Support::None
-        {
-            header.set_tos(tos);
+        if !is(NO_DF_BIT) {
+            header.df_bit = options.df_bit.or(header.df_bit);
+        }
+        if !is(NO_TOS) {
+            let tos = options.tos_byte_over(header.tos.unwrap_or_default());
+            header.tos = tos.map(Tos::from_byte).or(header.tos);
         }
         header
     }
@@ -175,39 +142,24 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_header_fits_into_a_word() {
-        let some = |ttl, df_bit, tos: Option<u8>| SentHeader {
-            ttl,
-            df_bit,
-            tos: tos.map(Tos::from_byte),
-        };
-        for header in [
-            some(None, None, None),
-            some(Some(0), Some(false), Some(0)),
-            some(Some(255), Some(true), Some(255)),
-            some(Some(7), None, Some(184)),
-            some(None, Some(true), None),
-        ] {
-            assert_eq!(SentHeader::from(PackedHeader::from(header)), header);
-        }
-        assert_eq!(PackedHeader::from(SentHeader::default()).word(), 0);
-    }
-
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn what_is_not_asked_for_is_the_sockets() {
         let v4 = UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a socket");
         let target = ([127, 0, 0, 1], 9).into();
         let defaults = SocketDefaults::default();
-        let nothing = SentHeader::from(defaults.header(&v4, &target, &MessageOptions::NONE));
+        let header = |options| {
+            let sent = defaults.sent_with(&v4, &target, Packed::from(&options));
+            defaults.header(SentWith::from_word(sent.word()))
+        };
+        assert_eq!(defaults.header(SentWith::default()), SentHeader::default());
+        let nothing = header(MessageOptions::NONE);
         assert_eq!(nothing.ttl, v4.ttl().ok());
         assert_eq!(nothing.tos, Some(Tos::default()));
         assert_eq!(nothing.df_bit, Some(true));
         let asked = MessageOptions::NONE.with_ttl(9).with_dscp(Dscp::EF);
-        let some = defaults.header(&v4, &target, &asked.with_df_bit(false));
         assert_eq!(
-            SentHeader::from(some),
+            header(asked.with_df_bit(false)),
             SentHeader {
                 ttl: Some(9),
                 df_bit: Some(false),

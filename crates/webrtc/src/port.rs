@@ -13,8 +13,9 @@ use perpacket_udp::{
 use crate::{
     Classified, DropCause, Event, PacketClass, Relayed, RtpStream, channel_binding, classify,
     counters::Counters,
-    header::{PackedHeader, Sent, SocketDefaults},
+    header::{Sent, SentWith},
     net::Hub,
+    policy::Packed,
     probe::Egress,
     protection::Protection,
     relayed_payload,
@@ -37,7 +38,6 @@ pub(crate) struct Port {
     pub(crate) hub: Arc<Hub>,
     /// Which peer each TURN channel leads to.
     channels: ArcSwap<Vec<(u16, SocketAddr)>>,
-    defaults: SocketDefaults,
     /// Where there is no session, which has one for all its sockets.
     protection: Protection,
     /// Set once there is somebody who sends.
@@ -50,6 +50,8 @@ pub(crate) struct Outgoing {
     /// Behind a TURN relay: whom the server relays to.
     pub(crate) peer: SocketAddr,
     pub(crate) options: MessageOptions,
+    /// The same in a word.
+    pub(crate) packed: Packed,
     /// It is larger than this path MTU, bytes of IP packet.
     pub(crate) oversize: Option<u32>,
 }
@@ -61,6 +63,7 @@ impl Outgoing {
             class: classify(datagram).class,
             peer,
             options: MessageOptions::NONE,
+            packed: Packed::NONE,
             oversize: None,
         }
     }
@@ -78,7 +81,6 @@ impl Port {
             counters: Counters::default(),
             hub,
             channels: ArcSwap::default(),
-            defaults: SocketDefaults::default(),
             protection: Protection::default(),
             egress: OnceLock::new(),
         }
@@ -120,14 +122,17 @@ impl Port {
         let relayed = classified.relayed.as_ref();
         let relayed = relayed.map(|relayed| self.peer_behind(relayed, target));
         let peer = relayed.as_ref().unwrap_or(&target);
+        let (options, packed) = self.resolve(&target, peer, classified.class, classified.rtp);
         let mut outgoing = Outgoing {
             class: classified.class,
             peer: *peer,
-            options: self.resolve(&target, peer, classified.class, classified.rtp),
+            options,
+            packed,
             oversize: self.oversize(datagram.len(), &target),
         };
         if outgoing.oversize.is_some() {
             outgoing.options.df_bit = Some(false);
+            outgoing.packed = Packed::from(&outgoing.options);
         }
         outgoing
     }
@@ -139,7 +144,7 @@ impl Port {
         peer: &SocketAddr,
         class: PacketClass,
         rtp: Option<RtpStream>,
-    ) -> MessageOptions {
+    ) -> (MessageOptions, Packed) {
         let overrides = self.session.as_deref().map(|session| &session.overrides);
         let policy = &self.hub.policy;
         policy.resolve_packet(target, peer, class, rtp, overrides)
@@ -148,7 +153,7 @@ impl Port {
     /// What decides by which way the session's packets go to a peer: the source address and the flow
     /// label that the policy has for DTLS, which every peer connection sends.
     pub(crate) fn way_to(&self, peer: SocketAddr) -> MessageOptions {
-        let options = self.resolve(&peer, &peer, PacketClass::Dtls, None);
+        let (options, _) = self.resolve(&peer, &peer, PacketClass::Dtls, None);
         MessageOptions {
             source: options.source,
             flow_label: options.flow_label,
@@ -174,19 +179,20 @@ impl Port {
     ) {
         let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
         let sent = socket.send(&transmit).await;
-        let sent = sent.map(|_| self.header(socket, &transmit));
+        let sent = sent.map(|_| self.sent_with(socket, target, outgoing.packed));
         self.settle(sent, &socket.local_addr(), &transmit, outgoing);
     }
 
-    /// Gives a datagram to a socket, and says what its header says.
+    /// Gives a datagram to a socket.
     #[inline]
     pub(crate) fn try_send(
         &self,
         socket: &UdpSocket,
         transmit: &Transmit<'_>,
-    ) -> Result<PackedHeader, Error> {
+        outgoing: &Outgoing,
+    ) -> Result<SentWith, Error> {
         socket.try_send(transmit)?;
-        Ok(self.header(socket, transmit))
+        Ok(self.sent_with(socket, transmit.destination, outgoing.packed))
     }
 
     /// Counts and reports what has become of it, if there was room for it: whether there was. `local` is the address
@@ -194,18 +200,17 @@ impl Port {
     #[inline]
     pub(crate) fn settle(
         &self,
-        sent: Result<PackedHeader, Error>,
+        sent: Result<SentWith, Error>,
         local: &SocketAddr,
         transmit: &Transmit<'_>,
         outgoing: &Outgoing,
     ) -> bool {
         match sent {
-            Ok(header) => {
+            Ok(with) => {
                 let Outgoing { class, .. } = *outgoing;
                 let length = transmit.contents.len();
-                self.show(local, class, transmit, header);
-                self.counters
-                    .sent_with(&outgoing.peer, class, length, header);
+                self.show(local, class, transmit, with);
+                self.counters.sent_with(&outgoing.peer, class, length, with);
                 if let Some(mtu) = outgoing.oversize {
                     self.report_oversize(outgoing, length, mtu);
                 }
@@ -231,6 +236,7 @@ impl Port {
             class: classified.class,
             peer: self.peer_of(&classified, transmit.destination),
             options: transmit.options,
+            packed: Packed::from(&transmit.options),
             oversize: None,
         };
         let length = transmit.contents.len();
@@ -238,11 +244,16 @@ impl Port {
         self.dropped(&outgoing, length, DropCause::of(error));
     }
 
-    /// What the header of a datagram says.
+    /// What a datagram was sent with.
     #[inline]
-    pub(crate) fn header(&self, socket: &UdpSocket, transmit: &Transmit<'_>) -> PackedHeader {
-        self.defaults
-            .header(socket, &transmit.destination, &transmit.options)
+    pub(crate) fn sent_with(
+        &self,
+        socket: &UdpSocket,
+        target: SocketAddr,
+        options: Packed,
+    ) -> SentWith {
+        let defaults = &self.counters.defaults;
+        defaults.sent_with(socket, &target, options)
     }
 
     /// Shows the session's taps what the kernel took.
@@ -252,7 +263,7 @@ impl Port {
         local: &SocketAddr,
         class: PacketClass,
         transmit: &Transmit<'_>,
-        header: PackedHeader,
+        with: SentWith,
     ) {
         if let Some(session) = &self.session
             && !session.taps.is_empty()
@@ -264,7 +275,7 @@ impl Port {
                     source: transmit.options.source,
                     destination: transmit.destination,
                     class,
-                    header: header.into(),
+                    header: self.counters.defaults.header(with),
                 },
             );
         }

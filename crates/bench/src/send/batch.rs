@@ -10,18 +10,20 @@ use perpacket_webrtc::{
     CustomNet,
     udp::{Batching, OptionsError},
 };
+use socket2::SockAddr;
 use tokio::{runtime::Runtime, task::yield_now};
 
 use crate::{
     measure::{Contender, Sample, current_thread, in_turn},
     packet::{STREAMS, media, of_all_streams, options as options_of, set_options_by_stream},
     report::{Options, Outcome, compare_all, rows},
+    sys,
 };
 
 use super::{
     Way,
     place::{Place, SINKS},
-    ways::RUN,
+    ways::{RUN, control, without_and_with_df},
 };
 
 /// UDP payload of the fan-out, bytes.
@@ -47,7 +49,7 @@ pub(super) fn runs(place: &Place, length: usize, options: &Options) -> Result<Ou
     };
     let turns: Vec<Turn<'_>> = (0..times * STREAMS as usize).map(turn).collect();
     let name = format!("batch-run/{}/{length}/{}", place.family(), place.name);
-    let mut outcome = compare(&name, place, &nets, &turns, options)?;
+    let mut outcome = compare(&name, place, &nets, &turns, Vec::new(), options)?;
     if (place.name, place.family(), length) == ("loopback", "v4", LENGTH) {
         value(&mut outcome, "batched-run");
     }
@@ -70,9 +72,30 @@ pub(super) fn fan_out(options: &Options) -> Result<Outcome> {
     };
     let turns: Vec<Turn<'_>> = (0..times).map(turn).collect();
     let name = format!("batch-fan-out/v4/{LENGTH}/loopback");
-    let mut outcome = compare(&name, &place, &nets, &turns, options)?;
+    let floor: Vec<Contender<'_>> = vec![(
+        format!("{name}/floor/sendmmsg"),
+        Box::new(|| Sample::of_thread(|| floor(&place, &packet, times))),
+    )];
+    let mut outcome = compare(&name, &place, &nets, &turns, floor, options)?;
     value(&mut outcome, "batched-fanout");
     Ok(outcome)
+}
+
+/// What the kernel takes for the same at least: one system call for each value of the DF bit.
+fn floor(place: &Place, packet: &[u8], times: usize) -> Result<u64> {
+    let mut to = [Vec::new(), Vec::new()];
+    for (number, peer) in (0..).zip(&place.to) {
+        let with_df = options_of(number).df_bit == Some(true);
+        to[usize::from(with_df)].push((SockAddr::from(*peer), control(number, peer.is_ipv6())));
+    }
+    let sockets = without_and_with_df(place.from())?;
+    let mut count = 0;
+    for _ in 0..times {
+        for (socket, to) in sockets.iter().zip(&to) {
+            count += sys::send_many(socket, packet, to)?;
+        }
+    }
+    Ok(u64::try_from(count)?)
 }
 
 /// Sends so many datagrams gathered, to one peer or to all, to be counted or profiled.
@@ -118,6 +141,7 @@ fn compare(
     place: &Place,
     [plain, batched]: &[CustomNet; 2],
     turns: &[Turn<'_>],
+    floor: Vec<Contender<'_>>,
     options: &Options,
 ) -> Result<Outcome> {
     let runtime = current_thread()?;
@@ -137,6 +161,7 @@ fn compare(
         let send = move || Sample::of_thread(|| runtime.block_on(send(way, turns)));
         contenders.push((format!("{name}/{way_name}"), Box::new(send)));
     }
+    contenders.extend(floor);
     let samples = in_turn(&mut contenders, options.rounds)?;
     let names = contenders.iter().map(|(name, _)| name.as_str());
     let mut rows = rows(names.zip(&samples));
@@ -188,8 +213,8 @@ fn all_arrives(runtime: &Runtime, way: &Way, from: SocketAddr) -> Result<()> {
 }
 
 fn value(outcome: &mut Outcome, id: &str) {
-    let batched = outcome.rows.last().and_then(|row| row.against.clone());
-    if let Some((_, ratio)) = batched {
+    let batched = (outcome.rows.iter()).find(|row| row.name.ends_with("/batched"));
+    if let Some((_, ratio)) = batched.and_then(|row| row.against.clone()) {
         outcome.bar(id, ratio);
     }
 }

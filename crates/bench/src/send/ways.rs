@@ -65,42 +65,11 @@ impl Way {
     }
 
     pub(crate) fn floor_with_options(from: SocketAddr) -> Result<Self> {
-        let sockets = [
-            std::net::UdpSocket::bind(from)?,
-            std::net::UdpSocket::bind(from)?,
-        ];
-        let (level, discover, probe, ttl, tos) = if from.is_ipv6() {
-            (
-                libc::IPPROTO_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_PROBE,
-                libc::IPV6_HOPLIMIT,
-                libc::IPV6_TCLASS,
-            )
-        } else {
-            (
-                libc::IPPROTO_IP,
-                libc::IP_MTU_DISCOVER,
-                libc::IP_PMTUDISC_PROBE,
-                libc::IP_TTL,
-                libc::IP_TOS,
-            )
-        };
-        // IP_PMTUDISC_OMIT and IPV6_PMTUDISC_OMIT are one number (`ip(7)`).
-        for (socket, mode) in sockets.iter().zip([libc::IP_PMTUDISC_OMIT, probe]) {
-            sys::set_option(socket, level, discover, mode)?;
-        }
-        let control = |stream| {
-            let options = options(stream);
-            let value = |field: Option<u8>| i32::from(field.unwrap_or_default());
-            Control::of([
-                (level, ttl, value(options.ttl)),
-                (level, tos, value(options.tos)),
-            ])
-        };
         Ok(Self::FloorOptions(
-            sockets,
-            (0..STREAMS).map(control).collect(),
+            without_and_with_df(from)?,
+            (0..STREAMS)
+                .map(|stream| control(stream, from.is_ipv6()))
+                .collect(),
         ))
     }
 
@@ -166,6 +135,47 @@ impl Way {
             _ => Err(anyhow!("not a connection")),
         }
     }
+}
+
+/// Two sockets: without the DF bit, and with it.
+pub(super) fn without_and_with_df(from: SocketAddr) -> io::Result<[std::net::UdpSocket; 2]> {
+    let sockets = [
+        std::net::UdpSocket::bind(from)?,
+        std::net::UdpSocket::bind(from)?,
+    ];
+    let (level, discover, probe) = if from.is_ipv6() {
+        (
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_PROBE,
+        )
+    } else {
+        (
+            libc::IPPROTO_IP,
+            libc::IP_MTU_DISCOVER,
+            libc::IP_PMTUDISC_PROBE,
+        )
+    };
+    // IP_PMTUDISC_OMIT and IPV6_PMTUDISC_OMIT are one number (`ip(7)`).
+    for (socket, mode) in sockets.iter().zip([libc::IP_PMTUDISC_OMIT, probe]) {
+        sys::set_option(socket, level, discover, mode)?;
+    }
+    Ok(sockets)
+}
+
+/// The TTL and the TOS byte of a stream, or of a peer.
+pub(super) fn control(number: u32, v6: bool) -> Control {
+    let (level, ttl, tos) = if v6 {
+        (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, libc::IPV6_TCLASS)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_TTL, libc::IP_TOS)
+    };
+    let options = options(number);
+    let value = |field: Option<u8>| i32::from(field.unwrap_or_default());
+    Control::of([
+        (level, ttl, value(options.ttl)),
+        (level, tos, value(options.tos)),
+    ])
 }
 
 /// A connection that sends every stream with options of its own.

@@ -8,7 +8,10 @@ use std::sync::{
 use perpacket_udp::{Ecn, IcmpErrorKind, RecvMeta, Tos};
 
 use super::{ClassCounters, DropCause, IcmpCounters, PeerCounters};
-use crate::{PacketClass, SentHeader, header::PackedHeader};
+use crate::{
+    PacketClass,
+    header::{SentWith, SocketDefaults},
+};
 
 /// What one peer has of one class. Who sends and who receives are often two threads, so each half has a
 /// cache line of its own.
@@ -24,8 +27,8 @@ struct Sent {
     datagrams: AtomicU64,
     bytes: AtomicU64,
     oversize: AtomicU64,
-    /// [`SentHeader::pack`].
-    header: AtomicU32,
+    /// [`SentWith`], of the newest.
+    with: AtomicU64,
     /// By [`DropCause::ALL`].
     dropped: OnceLock<Box<[AtomicU64; DropCause::COUNT]>>,
 }
@@ -59,9 +62,9 @@ impl LiveClass {
     }
 
     #[inline]
-    pub(super) fn sent_with(&self, bytes: usize, header: PackedHeader) {
+    pub(super) fn sent_with(&self, bytes: usize, with: SentWith) {
         self.sent(bytes);
-        self.sent.header.store(header.word(), Relaxed);
+        self.sent.with.store(with.word(), Relaxed);
     }
 
     pub(super) fn unsent(&self, bytes: usize) {
@@ -95,7 +98,7 @@ impl LiveClass {
         live.last.store(last, Relaxed);
     }
 
-    fn load(&self) -> ClassCounters {
+    fn load(&self, defaults: &SocketDefaults) -> ClassCounters {
         let Self { sent, received } = self;
         let last = received.last.load(Relaxed);
         let [ttl, tos, ..] = last.to_le_bytes();
@@ -104,7 +107,7 @@ impl LiveClass {
             sent: sent.datagrams.load(Relaxed),
             sent_bytes: sent.bytes.load(Relaxed),
             oversize: sent.oversize.load(Relaxed),
-            sent_header: SentHeader::from(PackedHeader::from_word(sent.header.load(Relaxed))),
+            sent_header: defaults.header(SentWith::from_word(sent.with.load(Relaxed))),
             received: received_ecn.iter().sum(),
             received_bytes: received.bytes.load(Relaxed),
             received_ecn,
@@ -146,12 +149,15 @@ impl LivePeer {
         add(&self.icmp.get_or_init(Box::default)[index], 1);
     }
 
-    pub(super) fn load(&self) -> PeerCounters {
+    pub(super) fn load(&self, defaults: &SocketDefaults) -> PeerCounters {
         let icmp = self.icmp.get().map(|counts| load(counts));
         let [time_exceeded, unreachable, too_big, other] = icmp.unwrap_or_default();
         let classes = self.classes.each_ref();
         PeerCounters {
-            classes: classes.map(|class| class.get().map(|class| class.load()).unwrap_or_default()),
+            classes: classes.map(|class| {
+                let class = class.get().map(|class| class.load(defaults));
+                class.unwrap_or_default()
+            }),
             icmp: IcmpCounters {
                 time_exceeded,
                 unreachable,

@@ -12,7 +12,11 @@ pub use cause::DropCause;
 use live::LivePeer;
 use table::Table;
 
-use crate::{PacketClass, SentHeader, header::PackedHeader, policy::PeerKey};
+use crate::{
+    PacketClass, SentHeader,
+    header::{SentWith, SocketDefaults},
+    policy::PeerKey,
+};
 
 /// How many peers of one socket are counted apart; what more there are, are counted together.
 const PEERS: usize = 256;
@@ -136,6 +140,8 @@ impl PeerCounters {
 pub(crate) struct Counters {
     peers: Table<LivePeer>,
     others: LivePeer,
+    /// What makes a header of what is counted.
+    pub(crate) defaults: SocketDefaults,
 }
 
 impl Counters {
@@ -168,10 +174,10 @@ impl Counters {
         peer: &SocketAddr,
         class: PacketClass,
         bytes: usize,
-        header: PackedHeader,
+        with: SentWith,
     ) {
         let peer = self.of_key(peer.into(), PEERS);
-        peer.class(class).sent_with(bytes, header);
+        peer.class(class).sent_with(bytes, with);
     }
 
     /// One that was counted as sent did not go out.
@@ -202,10 +208,10 @@ impl Counters {
         let mut peers: Vec<_> = self
             .peers
             .iter()
-            .map(|(peer, live)| (peer.into(), live.load()))
+            .map(|(peer, live)| (peer.into(), live.load(&self.defaults)))
             .collect();
         peers.sort_unstable_by_key(|(peer, _)| *peer);
-        (peers, self.others.load())
+        (peers, self.others.load(&self.defaults))
     }
 
     /// Of all peers together.

@@ -61,7 +61,7 @@ impl MuxConn {
         let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
         // Whoever closes the mux waits for no more than this.
         let sent = (self.shared.sockets.get().as_ref())
-            .map(|sockets| port.try_send(&sockets[socket], &transmit));
+            .map(|sockets| port.try_send(&sockets[socket], &transmit, &outgoing));
         let Some(sent) = sent else {
             port.dropped(&outgoing, datagram.len(), DropCause::Closed);
             return None;

@@ -14,12 +14,12 @@ use foldhash::fast::RandomState;
 use perpacket_udp::{MessageOptions, OptionsError};
 
 use live::{Live, Packs};
-use packed::Packed;
 use peers::Peers;
 use words::{Key, Words};
 
 pub(crate) use overrides::LiveOverrides;
 pub use overrides::Overrides;
+pub(crate) use packed::Packed;
 pub(crate) use peer::{PeerKey, is_v4, key};
 pub use rfc8837::{MediaKind, Priority};
 
@@ -312,13 +312,14 @@ impl Policy {
     /// The options of a datagram of this class to this peer, outside of any session.
     #[must_use]
     pub fn resolve(&self, peer: SocketAddr, class: PacketClass) -> MessageOptions {
-        self.resolve_packet(&peer, &peer, class, None, None)
+        self.resolve_packet(&peer, &peer, class, None, None).0
     }
 
     /// The options of this very datagram.
     #[must_use]
     pub fn resolve_datagram(&self, peer: SocketAddr, datagram: &Classified) -> MessageOptions {
         self.resolve_packet(&peer, &peer, datagram.class, datagram.rtp, None)
+            .0
     }
 
     /// The options of a datagram of this class to this peer, of a session that has these options of its own. What
@@ -334,7 +335,7 @@ impl Policy {
     }
 
     /// All eight steps, for a datagram that is sent to `target`: behind a TURN relay, that is another
-    /// than the peer.
+    /// than the peer. Once more as a word, in which a source address does not fit.
     #[inline]
     pub(crate) fn resolve_packet(
         &self,
@@ -343,18 +344,22 @@ impl Policy {
         class: PacketClass,
         rtp: Option<RtpStream>,
         session: Option<&LiveOverrides>,
-    ) -> MessageOptions {
+    ) -> (MessageOptions, Packed) {
         let shared = &*self.shared;
         let mut packed = shared.peers.resolve(peer, class);
         if let Some(session) = session {
             packed = packed.or(session.resolve(class));
         }
         match shared.resolve_base(class, rtp) {
-            Some(base) if !packed.or(base).has_more() => packed.or(base).into(),
+            Some(base) if !packed.or(base).has_more() => {
+                let packed = packed.or(base);
+                (packed.into(), packed)
+            }
             _ => {
                 let session = session.map(Live::load);
                 let session = session.as_deref().map(Arc::as_ref);
-                self.resolve_step_by_step(target, peer, class, rtp, session)
+                let options = self.resolve_step_by_step(target, peer, class, rtp, session);
+                (options, Packed::from(&options))
             }
         }
     }

@@ -80,6 +80,12 @@ impl Packed {
         self.0
     }
 
+    /// The options alone, without what else the word says; the upper bits are free.
+    #[inline]
+    pub(crate) const fn values(self) -> u64 {
+        self.0 & VALUES
+    }
+
     /// The same, and something that does not fit.
     pub(crate) const fn and_more(self) -> Self {
         Self(self.0 | MORE)

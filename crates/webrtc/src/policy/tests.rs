@@ -23,6 +23,7 @@ fn the_first_level_that_sets_a_field_wins() {
     let resolve = || {
         policy
             .resolve_packet(&it, &it, class, Some(rtp), Some(&session))
+            .0
             .ttl
     };
 
@@ -204,13 +205,15 @@ fn resolving_does_not_allocate() {
         ssrc: 7,
     };
     let resolve = || {
-        policy.resolve_packet(
-            &peer("10.0.0.9:9"),
-            &peer("10.0.0.9:9"),
-            PacketClass::Srtp,
-            Some(rtp),
-            Some(&session),
-        )
+        policy
+            .resolve_packet(
+                &peer("10.0.0.9:9"),
+                &peer("10.0.0.9:9"),
+                PacketClass::Srtp,
+                Some(rtp),
+                Some(&session),
+            )
+            .0
     };
     assert_eq!(resolve().ttl, Some(9));
     let allocations = allocation_counter::measure(|| {
