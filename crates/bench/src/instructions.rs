@@ -30,6 +30,8 @@ pub(crate) enum Counted {
     BatchFanOut,
     /// `sendmsg` with TTL and TOS.
     Floor,
+    /// A `Conn` that does nothing: what its boxed future costs, before there is anything in it.
+    Nothing,
     /// `UDPMuxDefault` of 100 peers, what the peers do to send included.
     ReceiveStock,
     /// `CustomMux` likewise.
@@ -109,7 +111,11 @@ pub(crate) fn work(counted: Counted, count: usize) -> Result<()> {
         Counted::ReceiveStock => return receive(Reader::Stock, count),
         Counted::ReceiveMux => return receive(Reader::Mux, count),
         Counted::ReceiveFloor => return receive(Reader::Floor, count),
-        Counted::Stock | Counted::NoOptions | Counted::Options | Counted::Floor => {}
+        Counted::Stock
+        | Counted::NoOptions
+        | Counted::Options
+        | Counted::Floor
+        | Counted::Nothing => {}
     }
     let place = Place::loopback(false)?;
     let from = place.from();
@@ -119,6 +125,7 @@ pub(crate) fn work(counted: Counted, count: usize) -> Result<()> {
             Counted::Stock => Way::stock(from).await?,
             Counted::NoOptions => Way::conn(&CustomNet::new(), from)?,
             Counted::Options => conn_with_options(from)?,
+            Counted::Nothing => Way::nothing(),
             _ => Way::floor_with_options(from)?,
         };
         way.send(&of_all_streams(1200), place.to[0], count).await?;

@@ -1,8 +1,9 @@
 //! The ways to send that are compared.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{any::Any, future::pending, io, net::SocketAddr, sync::Arc};
 
 use anyhow::{Result, anyhow};
+use async_trait::async_trait;
 use perpacket_udp::{Transmit, UdpSocket};
 use perpacket_webrtc::{CustomConn, CustomNet};
 use quinn_udp::{UdpSockRef, UdpSocketState};
@@ -30,6 +31,47 @@ pub(crate) enum Way {
     FloorOptions([std::net::UdpSocket; 2], Vec<Control>),
 }
 
+struct Nothing;
+
+#[async_trait]
+impl Conn for Nothing {
+    async fn connect(&self, _: SocketAddr) -> webrtc_util::Result<()> {
+        Ok(())
+    }
+
+    async fn recv(&self, _: &mut [u8]) -> webrtc_util::Result<usize> {
+        pending().await
+    }
+
+    async fn recv_from(&self, _: &mut [u8]) -> webrtc_util::Result<(usize, SocketAddr)> {
+        pending().await
+    }
+
+    async fn send(&self, datagram: &[u8]) -> webrtc_util::Result<usize> {
+        Ok(datagram.len())
+    }
+
+    async fn send_to(&self, datagram: &[u8], _: SocketAddr) -> webrtc_util::Result<usize> {
+        Ok(datagram.len())
+    }
+
+    fn local_addr(&self) -> webrtc_util::Result<SocketAddr> {
+        Err(webrtc_util::Error::ErrNoRemAddr)
+    }
+
+    fn remote_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    async fn close(&self) -> webrtc_util::Result<()> {
+        Ok(())
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+}
+
 /// How many datagrams quinn-udp is given at a time.
 pub(crate) const RUN: usize = 16;
 
@@ -39,6 +81,11 @@ impl Way {
         Ok(Self::Conn(Arc::new(
             tokio::net::UdpSocket::bind(from).await?,
         )))
+    }
+
+    /// A connection that takes datagrams and does nothing.
+    pub(crate) fn nothing() -> Self {
+        Self::Conn(Arc::new(Nothing))
     }
 
     /// A connection of a network.
