@@ -256,6 +256,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// As [`send_to`](Self::send_to).
+    #[inline]
     pub fn try_send(&self, transmit: &Transmit<'_>) -> Result<usize, Error> {
         transmit.options.validate_for(transmit.destination)?;
         self.socket

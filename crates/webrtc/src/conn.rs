@@ -179,42 +179,50 @@ impl CustomConn {
 
     /// Sends a datagram as the policy has it, and counts it, if there is room for it: whether there was.
     #[inline]
-    fn try_transmit(&self, datagram: &[u8], target: SocketAddr) -> bool {
-        let port = &self.port;
-        let outgoing = port.outgoing(datagram, target);
-        let asking = self.asking(datagram, &outgoing);
-        let datagram = asking.as_deref().unwrap_or(datagram);
-        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
-        // Whoever closes the connection waits for no more than this line.
-        let sent = (self.way_out.0.get().as_ref())
-            .map(|socket| port.try_send(socket, &transmit, &outgoing));
-        let Some(sent) = sent else {
-            port.dropped(&outgoing, datagram.len(), DropCause::Closed);
-            return true;
-        };
-        port.settle(sent, &port.local, &transmit, &outgoing)
+    fn try_transmit(&self, datagram: &mut Transmit<'_>) -> bool {
+        let outgoing = self.port.outgoing(datagram);
+        match self.asking(datagram) {
+            None => self.give(datagram, &outgoing),
+            Some(asking) => {
+                let mut datagram = *datagram;
+                datagram.contents = &asking;
+                self.give(&datagram, &outgoing)
+            }
+        }
     }
 
-    async fn transmit_once_there_is_room(&self, datagram: &[u8], target: SocketAddr) {
-        let outgoing = self.port.outgoing(datagram, target);
-        let Some(socket) = self.way_out.0.cloned() else {
-            self.port
-                .dropped(&outgoing, datagram.len(), DropCause::Closed);
-            return;
+    #[inline]
+    fn give(&self, datagram: &Transmit<'_>, outgoing: &Outgoing) -> bool {
+        let port = &self.port;
+        // Whoever closes the connection waits for no more than this.
+        let sent =
+            (self.way_out.0.get().as_ref()).map(|socket| port.try_send(socket, datagram, outgoing));
+        let Some(sent) = sent else {
+            port.dropped(outgoing, datagram.contents.len(), DropCause::Closed);
+            return true;
         };
-        let asking = self.asking(datagram, &outgoing);
-        let datagram = asking.as_deref().unwrap_or(datagram);
-        self.port.send(&socket, datagram, target, &outgoing).await;
+        port.settle(sent, &port.local, datagram, outgoing)
+    }
+
+    async fn transmit_once_there_is_room(&self, mut datagram: Transmit<'_>) {
+        let outgoing = self.port.outgoing(&mut datagram);
+        let Some(socket) = self.way_out.0.cloned() else {
+            let length = datagram.contents.len();
+            return self.port.dropped(&outgoing, length, DropCause::Closed);
+        };
+        let asking = self.asking(&datagram);
+        datagram.contents = asking.as_deref().unwrap_or(datagram.contents);
+        self.port.send(&socket, &datagram, &outgoing).await;
     }
 
     /// What goes out in place of a datagram, where a TURN server is to be asked to keep it whole.
     #[inline]
-    fn asking(&self, datagram: &[u8], outgoing: &Outgoing) -> Option<Vec<u8>> {
+    fn asking(&self, datagram: &Transmit<'_>) -> Option<Vec<u8>> {
         let asks = self.port.hub.dont_fragment
             && self.guard.is_relay()
-            && outgoing.options.df_bit == Some(true);
+            && datagram.options.df_bit == Some(true);
         if asks {
-            with_dont_fragment(datagram)
+            with_dont_fragment(datagram.contents)
         } else {
             None
         }
@@ -223,12 +231,12 @@ impl CustomConn {
 
 impl Transmits for CustomConn {
     #[inline]
-    fn transmit<'a>(&'a self, datagram: &'a [u8], target: SocketAddr) -> Option<Waiting<'a>> {
-        self.guard.sending(datagram, target);
-        if self.try_transmit(datagram, target) {
+    fn transmit<'a>(&'a self, datagram: &mut Transmit<'a>) -> Option<Waiting<'a>> {
+        self.guard.sending(datagram.contents, &datagram.destination);
+        if self.try_transmit(datagram) {
             return None;
         }
-        Some(Box::pin(self.transmit_once_there_is_room(datagram, target)))
+        Some(Box::pin(self.transmit_once_there_is_room(*datagram)))
     }
 }
 

@@ -49,8 +49,7 @@ pub(crate) struct Outgoing {
     pub(crate) class: PacketClass,
     /// Behind a TURN relay: whom the server relays to.
     pub(crate) peer: SocketAddr,
-    pub(crate) options: MessageOptions,
-    /// The same in a word.
+    /// Its options, but for a source address.
     pub(crate) packed: Packed,
     /// It is larger than this path MTU, bytes of IP packet.
     pub(crate) oversize: Option<u32>,
@@ -62,7 +61,6 @@ impl Outgoing {
         Self {
             class: classify(datagram).class,
             peer,
-            options: MessageOptions::NONE,
             packed: Packed::NONE,
             oversize: None,
         }
@@ -103,37 +101,40 @@ impl Port {
         }
     }
 
-    /// Classifies a datagram and resolves its options.
+    /// Classifies a datagram, and gives it its options.
     #[inline]
-    pub(crate) fn outgoing(&self, datagram: &[u8], target: SocketAddr) -> Outgoing {
-        let classified = classify(datagram);
+    pub(crate) fn outgoing(&self, datagram: &mut Transmit<'_>) -> Outgoing {
+        let (contents, target) = (datagram.contents, &datagram.destination);
+        let classified = classify(contents);
         if classified.class == PacketClass::Turn
-            && let Some((channel, peer)) = channel_binding(datagram)
+            && let Some((channel, peer)) = channel_binding(contents)
         {
             self.learn_channel(channel, peer);
         }
         match classified.class {
             PacketClass::Dtls => self
                 .protection()
-                .sends_dtls(unwrapped(&classified, datagram)),
+                .sends_dtls(unwrapped(&classified, contents)),
             PacketClass::Srtp | PacketClass::Srtcp => self.protection().sends_media(),
             _ => {}
         }
         let relayed = classified.relayed.as_ref();
-        let relayed = relayed.map(|relayed| self.peer_behind(relayed, target));
-        let peer = relayed.as_ref().unwrap_or(&target);
-        let (options, packed) = self.resolve(&target, peer, classified.class, classified.rtp);
-        let mut outgoing = Outgoing {
+        let relayed = relayed.map(|relayed| self.peer_behind(relayed, *target));
+        let peer = relayed.as_ref().unwrap_or(target);
+        let (mut options, mut packed) =
+            self.resolve(target, peer, classified.class, classified.rtp);
+        let oversize = self.oversize(contents.len(), target);
+        if oversize.is_some() {
+            options.df_bit = Some(false);
+            packed = Packed::from(&options);
+        }
+        let outgoing = Outgoing {
             class: classified.class,
             peer: *peer,
-            options,
             packed,
-            oversize: self.oversize(datagram.len(), &target),
+            oversize,
         };
-        if outgoing.oversize.is_some() {
-            outgoing.options.df_bit = Some(false);
-            outgoing.packed = Packed::from(&outgoing.options);
-        }
+        datagram.options = options;
         outgoing
     }
 
@@ -173,14 +174,12 @@ impl Port {
     pub(crate) async fn send(
         &self,
         socket: &UdpSocket,
-        datagram: &[u8],
-        target: SocketAddr,
+        transmit: &Transmit<'_>,
         outgoing: &Outgoing,
     ) {
-        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
-        let sent = socket.send(&transmit).await;
-        let sent = sent.map(|_| self.sent_with(socket, target, outgoing.packed));
-        self.settle(sent, &socket.local_addr(), &transmit, outgoing);
+        let sent = socket.send(transmit).await;
+        let sent = sent.map(|_| self.sent_with(socket, &transmit.destination, outgoing.packed));
+        self.settle(sent, &socket.local_addr(), transmit, outgoing);
     }
 
     /// Gives a datagram to a socket.
@@ -192,7 +191,7 @@ impl Port {
         outgoing: &Outgoing,
     ) -> Result<SentWith, Error> {
         socket.try_send(transmit)?;
-        Ok(self.sent_with(socket, transmit.destination, outgoing.packed))
+        Ok(self.sent_with(socket, &transmit.destination, outgoing.packed))
     }
 
     /// Counts and reports what has become of it, if there was room for it: whether there was. `local` is the address
@@ -235,7 +234,6 @@ impl Port {
         let outgoing = Outgoing {
             class: classified.class,
             peer: self.peer_of(&classified, transmit.destination),
-            options: transmit.options,
             packed: Packed::from(&transmit.options),
             oversize: None,
         };
@@ -249,11 +247,11 @@ impl Port {
     pub(crate) fn sent_with(
         &self,
         socket: &UdpSocket,
-        target: SocketAddr,
+        target: &SocketAddr,
         options: Packed,
     ) -> SentWith {
         let defaults = &self.counters.defaults;
-        defaults.sent_with(socket, &target, options)
+        defaults.sent_with(socket, target, options)
     }
 
     /// Shows the session's taps what the kernel took.

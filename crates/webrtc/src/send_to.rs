@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use perpacket_udp::Transmit;
 use tokio::task::coop::poll_proceed;
 
 /// Waits for room in a socket, and sends then.
@@ -12,26 +13,26 @@ pub(crate) type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Who sends datagrams.
 pub(crate) trait Transmits {
-    /// Sends a datagram as the policy has it, and counts it. What has to wait for room is returned: it is
-    /// rare, and takes more memory than all the rest of a send.
-    fn transmit<'a>(&'a self, datagram: &'a [u8], target: SocketAddr) -> Option<Waiting<'a>>;
+    /// Sends a datagram with the options that the policy has for it, and counts it. What has to wait for room
+    /// is returned: it is rare, and takes more memory than all the rest of a send.
+    fn transmit<'a>(&'a self, datagram: &mut Transmit<'a>) -> Option<Waiting<'a>>;
 }
 
 /// The future of [`Conn::send_to`](webrtc_util::Conn::send_to). One is made for each datagram, so it is
 /// written out: what the compiler makes of an `async` block is larger, and takes more steps.
 pub(crate) struct SendTo<'a, T> {
     conn: &'a T,
-    datagram: &'a [u8],
+    contents: &'a [u8],
     target: SocketAddr,
     waiting: Option<Waiting<'a>>,
 }
 
 impl<'a, T: Transmits> SendTo<'a, T> {
     #[inline]
-    pub(crate) fn new(conn: &'a T, datagram: &'a [u8], target: SocketAddr) -> Self {
+    pub(crate) fn new(conn: &'a T, contents: &'a [u8], target: SocketAddr) -> Self {
         Self {
             conn,
-            datagram,
+            contents,
             target,
             waiting: None,
         }
@@ -43,14 +44,23 @@ impl<T: Transmits> Future for SendTo<'_, T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.waiting.is_none() {
+        let Self {
+            conn,
+            contents,
+            target,
+            waiting,
+        } = &mut *self;
+        if waiting.is_none() {
             // As with the sockets of tokio, who sends in a loop gives way to others now and then.
             ready!(poll_proceed(cx)).made_progress();
-            self.waiting = self.conn.transmit(self.datagram, self.target);
+            match conn.transmit(&mut Transmit::new(contents, *target)) {
+                None => return Poll::Ready(Ok(contents.len())),
+                Some(room) => *waiting = Some(room),
+            }
         }
-        if let Some(waiting) = &mut self.waiting {
+        if let Some(waiting) = waiting {
             ready!(waiting.as_mut().poll(cx));
         }
-        Poll::Ready(Ok(self.datagram.len()))
+        Poll::Ready(Ok(contents.len()))
     }
 }

@@ -20,8 +20,8 @@ const MESSAGE: usize = 16 << 10;
 /// A message of the latency test, bytes.
 const PING: usize = 100;
 
-/// Turns are short, so there are more of them than rounds of other benchmarks.
-const TURNS: usize = 2;
+/// Turns are short, and those of throughput far apart, so there are more of them than rounds of other benchmarks.
+const TURNS: [usize; 2] = [5, 2];
 
 /// How much is done in a turn.
 struct Work {
@@ -48,10 +48,10 @@ pub(super) fn run(options: &Options) -> Result<Outcome> {
         pairs.push((way, RefCell::new(runtime.block_on(Pair::new(way))?)));
     }
 
-    let rounds = options.rounds * TURNS;
-    let mut rows = throughput(&runtime, &pairs, &work, rounds)?;
+    let [of_throughput, of_latency] = TURNS.map(|turns| options.rounds * turns);
+    let mut rows = throughput(&runtime, &pairs, &work, of_throughput)?;
     let fast = ratio(&rows, THROUGHPUT, Way::NetBatched);
-    rows.extend(latency(&runtime, &pairs, &work, rounds)?);
+    rows.extend(latency(&runtime, &pairs, &work, of_latency)?);
     for (_, pair) in pairs {
         runtime.block_on(pair.into_inner().close());
     }

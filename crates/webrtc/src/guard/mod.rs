@@ -67,13 +67,13 @@ impl Role {
 impl Guard {
     /// To be told of a datagram before it is sent.
     #[inline]
-    pub(crate) fn sending(&self, datagram: &[u8], target: SocketAddr) {
+    pub(crate) fn sending(&self, datagram: &[u8], target: &SocketAddr) {
         match self.role.get() {
             Some(Role::Ordinary) => {}
             Some(Role::Query(query)) => query.sending(datagram),
             Some(Role::Relay(relay)) => relay.sending(datagram),
             // Of two that are sent first at the same time, either may say what the socket is for.
-            None => drop(self.role.set(Role::of(datagram, target))),
+            None => drop(self.role.set(Role::of(datagram, *target))),
         }
     }
 

@@ -86,15 +86,15 @@ fn mapped() -> XorMappedAddress {
 
 fn relay_guard() -> Guard {
     let guard = Guard::default();
-    guard.sending(&allocate(), at(SERVER));
+    guard.sending(&allocate(), &at(SERVER));
     assert!(guard.is_relay());
-    guard.sending(&channel_bind(0x4001), at(SERVER));
+    guard.sending(&channel_bind(0x4001), &at(SERVER));
     guard
 }
 
 fn query_guard() -> Guard {
     let guard = Guard::default();
-    guard.sending(&binding_request(), at(SERVER));
+    guard.sending(&binding_request(), &at(SERVER));
     assert!(guard.query().is_some());
     guard
 }
@@ -147,9 +147,9 @@ fn the_first_datagram_says_what_a_socket_is_for() {
     ];
     for (first, role) in cases {
         let guard = Guard::default();
-        guard.sending(&first, at(SERVER));
+        guard.sending(&first, &at(SERVER));
         // The second changes nothing.
-        guard.sending(&first, at(SERVER));
+        guard.sending(&first, &at(SERVER));
         let name = match guard.role.get() {
             Some(Role::Ordinary) => "Ordinary",
             Some(Role::Query(_)) => "Query",
@@ -164,9 +164,9 @@ fn the_first_datagram_says_what_a_socket_is_for() {
 fn an_ordinary_socket_receives_everything_for_nothing() {
     let guard = Guard::default();
     let packet = [0x80; 1200];
-    guard.sending(&packet, at(SERVER));
+    guard.sending(&packet, &at(SERVER));
     let allocations = allocation_counter::measure(|| {
-        guard.sending(&packet, at(SERVER));
+        guard.sending(&packet, &at(SERVER));
         assert_eq!(guard.refuses(&packet, at("192.0.2.99:1")), None);
         assert!(guard.query().is_none());
     });
@@ -340,9 +340,9 @@ fn a_query_hears_its_answer_only() {
 #[test]
 fn whoever_sends_something_else_hears_everything() {
     let guard = query_guard();
-    guard.sending(&binding_request(), at(SERVER));
+    guard.sending(&binding_request(), &at(SERVER));
     assert!(guard.query().is_some());
-    guard.sending(&[0x80; 100], at("192.0.2.7:7"));
+    guard.sending(&[0x80; 100], &at("192.0.2.7:7"));
     assert!(guard.query().is_none());
     assert_eq!(guard.refuses(&[0x80; 100], at("192.0.2.7:7")), None);
 }

@@ -36,73 +36,67 @@ impl Drop for MuxConn {
 }
 
 /// By which socket a datagram goes that found no room there, and to whom.
-struct Full {
+struct Full<'a> {
     socket: usize,
-    target: SocketAddr,
+    datagram: Transmit<'a>,
     outgoing: Outgoing,
 }
 
 impl MuxConn {
     /// Sends a datagram as the policy has it, and counts it, if there is room for it.
     #[inline]
-    fn try_transmit(&self, datagram: &[u8], target: SocketAddr) -> Option<Full> {
+    fn try_transmit<'a>(&self, datagram: &mut Transmit<'a>) -> Option<Full<'a>> {
         let port = &self.flow.port;
-        let mut outgoing = port.outgoing(datagram, target);
+        let outgoing = port.outgoing(datagram);
+        let length = datagram.contents.len();
         if self.flow.queue.is_closed() {
-            port.dropped(&outgoing, datagram.len(), DropCause::Closed);
+            port.dropped(&outgoing, length, DropCause::Closed);
             return None;
         }
-        let Some((via, target)) = self.route(datagram, target, &outgoing) else {
-            port.dropped(&outgoing, datagram.len(), DropCause::Unreachable);
+        let Some((via, target)) = self.route(datagram, &outgoing) else {
+            port.dropped(&outgoing, length, DropCause::Unreachable);
             return None;
         };
-        outgoing.options.source = outgoing.options.source.or(via.local);
+        datagram.destination = target;
+        datagram.options.source = datagram.options.source.or(via.local);
         let socket = via.socket;
-        let transmit = Transmit::new(datagram, target).with_options(outgoing.options);
         // Whoever closes the mux waits for no more than this.
         let sent = (self.shared.sockets.get().as_ref())
-            .map(|sockets| port.try_send(&sockets[socket], &transmit, &outgoing));
+            .map(|sockets| port.try_send(&sockets[socket], datagram, &outgoing));
         let Some(sent) = sent else {
-            port.dropped(&outgoing, datagram.len(), DropCause::Closed);
+            port.dropped(&outgoing, length, DropCause::Closed);
             return None;
         };
-        if port.settle(sent, &self.shared.locals[socket], &transmit, &outgoing) {
+        if port.settle(sent, &self.shared.locals[socket], datagram, &outgoing) {
             return None;
         }
         Some(Full {
             socket,
-            target,
+            datagram: *datagram,
             outgoing,
         })
     }
 
-    async fn transmit_once_there_is_room(&self, datagram: &[u8], full: Full) {
+    async fn transmit_once_there_is_room(&self, full: Full<'_>) {
         let port = &self.flow.port;
         let Full {
             socket,
-            target,
+            datagram,
             outgoing,
         } = full;
         match self.shared.sockets.cloned() {
-            Some(sockets) => {
-                port.send(&sockets[socket], datagram, target, &outgoing)
-                    .await;
-            }
-            None => port.dropped(&outgoing, datagram.len(), DropCause::Closed),
+            Some(sockets) => port.send(&sockets[socket], &datagram, &outgoing).await,
+            None => port.dropped(&outgoing, datagram.contents.len(), DropCause::Closed),
         }
     }
 
     /// From where and to whom a datagram goes.
-    fn route(
-        &self,
-        datagram: &[u8],
-        target: SocketAddr,
-        outgoing: &Outgoing,
-    ) -> Option<(Via, SocketAddr)> {
+    fn route(&self, datagram: &Transmit<'_>, outgoing: &Outgoing) -> Option<(Via, SocketAddr)> {
         let Self { shared, flow } = self;
+        let target = datagram.destination;
         let peer = key(target);
         if outgoing.class == PacketClass::Stun
-            && let Some(header) = StunHeader::parse(datagram)
+            && let Some(header) = StunHeader::parse(datagram.contents)
         {
             match header.class {
                 StunClass::SuccessResponse | StunClass::ErrorResponse => {
@@ -135,9 +129,9 @@ impl MuxConn {
 
 impl Transmits for MuxConn {
     #[inline]
-    fn transmit<'a>(&'a self, datagram: &'a [u8], target: SocketAddr) -> Option<Waiting<'a>> {
-        let full = self.try_transmit(datagram, target)?;
-        Some(Box::pin(self.transmit_once_there_is_room(datagram, full)))
+    fn transmit<'a>(&'a self, datagram: &mut Transmit<'a>) -> Option<Waiting<'a>> {
+        let full = self.try_transmit(datagram)?;
+        Some(Box::pin(self.transmit_once_there_is_room(full)))
     }
 }
 

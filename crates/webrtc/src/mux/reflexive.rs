@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
+use perpacket_udp::Transmit;
 use stun::{
     agent::TransactionId,
     fingerprint::FINGERPRINT,
@@ -192,11 +193,10 @@ impl Shared {
         mut answer: oneshot::Receiver<Vec<u8>>,
     ) -> Option<Vec<u8>> {
         for wait in waits() {
-            let outgoing = self.port.outgoing(request, server);
+            let mut request = Transmit::new(request, server);
+            let outgoing = self.port.outgoing(&mut request);
             let sockets = self.sockets.cloned()?;
-            self.port
-                .send(&sockets[socket], request, server, &outgoing)
-                .await;
+            self.port.send(&sockets[socket], &request, &outgoing).await;
             drop(sockets);
             if let Ok(answer) = tokio::time::timeout(wait, &mut answer).await {
                 return answer.ok();

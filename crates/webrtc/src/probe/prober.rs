@@ -275,7 +275,7 @@ impl Prober {
         port.counters
             .sent(*remote, PacketClass::Stun, request.len());
         let options = Packed::from(&transmit.options);
-        let with = port.sent_with(&exit.socket, transmit.destination, options);
+        let with = port.sent_with(&exit.socket, &transmit.destination, options);
         let local = exit.socket.local_addr();
         // A mux that is closed waits for its sockets to be let go.
         drop(exit);
