@@ -22,7 +22,8 @@ pub(super) use plan::{Apart, Out, Run};
 
 use crate::{BatchCounters, Batching, MessageOptions, Transmit, batching::OnDropped};
 
-/// How much of the storage stays while nothing waits, bytes of datagrams and number of them.
+/// How much of the storage stays while nothing waits, bytes of datagrams and number of them: a fan-out of 1,200 B to 64
+/// peers takes 80 KiB in each turn, and would else have it from the allocator each time.
 const KEPT: (usize, usize) = (128 << 10, 512);
 
 /// How long a sender may go on, and gather, until what it has sent goes out beside it: much less than the jitter that
