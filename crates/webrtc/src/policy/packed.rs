@@ -22,6 +22,8 @@ const ECN: Field = Field::after(Some(DSCP), 2);
 const FLOW_LABEL: Field = Field::after(Some(ECN), 20);
 /// All of them.
 const VALUES: u64 = (FLOW_LABEL.is_set() << 1) - 1;
+// What else may be said of options has the bits above.
+const _: () = assert!(VALUES < 1 << 59);
 const MORE: u64 = 1 << 63;
 const SSRCS: u64 = 1 << 62;
 const PAYLOAD_TYPES: u64 = 1 << 61;

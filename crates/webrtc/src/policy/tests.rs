@@ -1,3 +1,8 @@
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
 use perpacket_udp::{Dscp, Ecn};
 
 use super::*;
@@ -222,4 +227,76 @@ fn resolving_does_not_allocate() {
         }
     });
     assert_eq!(allocations.count_total, 0);
+}
+
+/// Looks again and again while somebody else makes changes, in turns.
+fn while_it_changes<T: PartialEq + std::fmt::Debug + Sync>(
+    change: impl Fn(bool),
+    look: impl Fn() -> T + Sync,
+    expected: [T; 2],
+) {
+    let done = AtomicBool::new(false);
+    change(false);
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Acquire) {
+                    let found = look();
+                    assert!(expected.contains(&found), "{found:?}");
+                }
+            });
+        }
+        for turn in 0..30_000 {
+            change(turn % 2 == 0);
+        }
+        done.store(true, Ordering::Release);
+    });
+}
+
+#[test]
+fn streams_change_at_one_moment() {
+    let policy = Policy::new();
+    let policies = [1, 2].map(|n| {
+        let policy = Policy::new();
+        let by_ssrc = policy.set_stream_options(Stream::Ssrc(7), ttl(n));
+        let tos = MessageOptions::NONE.with_tos(n);
+        let by_number = policy.set_stream_options(Stream::PayloadType(96), tos);
+        by_ssrc.and(by_number).expect("valid");
+        policy
+    });
+    let it = peer("192.0.2.1:5");
+    let rtp = Some(RtpStream {
+        payload_type: 96,
+        ssrc: 7,
+    });
+    let look = || {
+        let (options, packed) = policy.resolve_packet(&it, &it, PacketClass::Srtp, rtp, None);
+        assert_eq!(MessageOptions::from(packed), options);
+        (options.ttl, options.tos)
+    };
+    while_it_changes(
+        |turn| policy.replace(&policies[usize::from(turn)]),
+        look,
+        [(Some(1), Some(1)), (Some(2), Some(2))],
+    );
+}
+
+/// What fits into a word and what does not are kept in two places.
+#[test]
+fn a_peer_always_has_its_options() {
+    let policy = Policy::new();
+    let it = peer("192.0.2.1:5");
+    policy.set_peer_options(it, ttl(1)).expect("valid");
+    let change = |turn| {
+        let options = if turn {
+            MessageOptions::NONE.with_source([192, 0, 2, 9].into())
+        } else {
+            MessageOptions::NONE
+        };
+        let set = policy.set_peer_class_options(it, PacketClass::Dtls, options);
+        set.expect("valid");
+    };
+    let look = || policy.resolve(it, PacketClass::Dtls);
+    let source = ttl(1).with_source([192, 0, 2, 9].into());
+    while_it_changes(change, look, [ttl(1), source]);
 }

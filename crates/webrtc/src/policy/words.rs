@@ -290,6 +290,35 @@ mod tests {
         assert!(places.sum::<usize>() <= 1024);
     }
 
+    /// Tables of one size take turns, and are cleared before their turn, while somebody may still look.
+    #[test]
+    fn what_stays_is_found_while_others_come_and_go() {
+        let words = Words::default();
+        let stays = |number: u32| Packed::from_word(u64::from(number) + 7);
+        for number in 0..4 {
+            words.set(&peer(number), stays(number));
+        }
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 4..200_000 {
+                    words.set(&peer(number), Packed::from_word(1));
+                    words.set(&peer(number), Packed::NONE);
+                }
+                done.store(true, Ordering::Release);
+            });
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Acquire) {
+                        for number in 0..4 {
+                            assert_eq!(words.get(&peer(number)), stays(number));
+                        }
+                    }
+                });
+            }
+        });
+    }
+
     #[test]
     fn what_is_there_is_found_while_it_grows() {
         let words = Words::default();
