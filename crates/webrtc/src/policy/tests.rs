@@ -233,7 +233,7 @@ fn resolving_does_not_allocate() {
 fn while_it_changes<T: PartialEq + std::fmt::Debug + Sync>(
     change: impl Fn(bool),
     look: impl Fn() -> T + Sync,
-    expected: [T; 2],
+    expected: &[T; 2],
 ) {
     let done = AtomicBool::new(false);
     change(false);
@@ -277,7 +277,7 @@ fn streams_change_at_one_moment() {
     while_it_changes(
         |turn| policy.replace(&policies[usize::from(turn)]),
         look,
-        [(Some(1), Some(1)), (Some(2), Some(2))],
+        &[(Some(1), Some(1)), (Some(2), Some(2))],
     );
 }
 
@@ -298,5 +298,5 @@ fn a_peer_always_has_its_options() {
     };
     let look = || policy.resolve(it, PacketClass::Dtls);
     let source = ttl(1).with_source([192, 0, 2, 9].into());
-    while_it_changes(change, look, [ttl(1), source]);
+    while_it_changes(change, look, &[ttl(1), source]);
 }
