@@ -177,9 +177,13 @@ impl Port {
         transmit: &Transmit<'_>,
         outgoing: &Outgoing,
     ) {
-        let sent = socket.send(transmit).await;
-        let sent = sent.map(|_| self.sent_with(socket, &transmit.destination, outgoing.packed));
-        self.settle(sent, &socket.local_addr(), transmit, outgoing);
+        match socket.send(transmit).await {
+            Ok(_) => {
+                let with = self.sent_with(socket, &transmit.destination, outgoing.packed);
+                self.is_sent(with, &socket.local_addr(), transmit, outgoing);
+            }
+            Err(error) => self.is_not_sent(&error, transmit.contents, outgoing),
+        }
     }
 
     /// Gives a datagram to a socket.
@@ -195,7 +199,7 @@ impl Port {
     }
 
     /// Counts and reports what has become of it, if there was room for it: whether there was. `local` is the address
-    /// of the socket, which must not be held any more: taps can do anything.
+    /// of the socket, which must not be locked any more: taps can do anything, and close it.
     #[inline]
     pub(crate) fn settle(
         &self,
@@ -205,19 +209,28 @@ impl Port {
         outgoing: &Outgoing,
     ) -> bool {
         match sent {
-            Ok(with) => {
-                let Outgoing { class, .. } = *outgoing;
-                let length = transmit.contents.len();
-                self.show(local, class, transmit, with);
-                self.counters.sent_with(&outgoing.peer, class, length, with);
-                if let Some(mtu) = outgoing.oversize {
-                    self.report_oversize(outgoing, length, mtu);
-                }
-            }
+            Ok(with) => self.is_sent(with, local, transmit, outgoing),
             Err(error) if is_full(&error) => return false,
             Err(error) => self.is_not_sent(&error, transmit.contents, outgoing),
         }
         true
+    }
+
+    #[inline]
+    fn is_sent(
+        &self,
+        with: SentWith,
+        local: &SocketAddr,
+        transmit: &Transmit<'_>,
+        outgoing: &Outgoing,
+    ) {
+        let Outgoing { class, .. } = *outgoing;
+        let length = transmit.contents.len();
+        self.show(local, class, transmit, with);
+        self.counters.sent_with(&outgoing.peer, class, length, with);
+        if let Some(mtu) = outgoing.oversize {
+            self.report_oversize(outgoing, length, mtu);
+        }
     }
 
     #[cold]
