@@ -13,8 +13,8 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use tokio::sync::watch;
 
 use crate::{
-    BatchCounters, Capabilities, DfMode, IcmpError, RecvBatch, RecvMeta, Support, Tos, Transmit,
-    batch::Refill, batching::OnDropped, socket::Config,
+    BatchCounters, Capabilities, DfMode, IcmpError, RecvBatch, RecvMeta, Support, Tos,
+    batch::Refill, batching::OnDropped, socket::Config, transmit::Datagram,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,18 +106,23 @@ impl Socket {
         }
     }
 
-    pub(crate) async fn send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+    #[expect(clippy::unused_self, reason = "the same on every platform")]
+    pub(crate) fn takes_all_options(&self) -> bool {
+        false
+    }
+
+    pub(crate) async fn send(&self, datagram: &Datagram<'_>) -> io::Result<usize> {
         loop {
             self.socket.writable().await?;
-            match self.try_send(transmit) {
+            match self.try_send(datagram) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
         }
     }
 
-    pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
-        let destination = match transmit.destination {
+    pub(crate) fn try_send(&self, datagram: &Datagram<'_>) -> io::Result<usize> {
+        let destination = match *datagram.destination {
             SocketAddr::V4(v4) if self.local.is_ipv6() => {
                 (v4.ip().to_ipv6_mapped(), v4.port()).into()
             }
@@ -126,14 +131,14 @@ impl Socket {
         let mut state = self.lock();
         let default = state.default;
         let wanted = Values {
-            ttl: transmit.options.ttl.unwrap_or(default.ttl),
-            tos: transmit
+            ttl: datagram.options.ttl().unwrap_or(default.ttl),
+            tos: datagram
                 .options
                 .tos_byte_over(default.tos)
                 .map_or(default.tos, Tos::from_byte),
         };
         self.switch(&mut state, wanted)?;
-        self.socket.try_send_to(transmit.contents, destination)
+        self.socket.try_send_to(datagram.contents, destination)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

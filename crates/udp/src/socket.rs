@@ -1,134 +1,20 @@
+mod builder;
+
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
 
 use tokio::sync::watch;
 
+pub(crate) use builder::Config;
+pub use builder::UdpSocketBuilder;
+
 use crate::{
-    BatchCounters, Batching, Capabilities, DfMode, Error, IcmpError, MessageOptions, RecvBatch,
-    RecvMeta, Tos, Transmit, imp,
+    BatchCounters, Capabilities, DfMode, Error, IcmpError, MessageOptions, OptionsError,
+    PackedOptions, RecvBatch, RecvMeta, Tos, Transmit, imp, transmit::Datagram,
 };
-
-/// How a [`UdpSocket`] is to be made.
-#[derive(Clone, Debug)]
-pub struct UdpSocketBuilder {
-    config: Config,
-}
-
-/// What a builder has gathered.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) address: SocketAddr,
-    pub(crate) only_v6: bool,
-    pub(crate) timestamps: bool,
-    pub(crate) recv_batches: bool,
-    pub(crate) batching: Option<Batching>,
-    pub(crate) df_on: DfMode,
-    pub(crate) df_off: DfMode,
-    pub(crate) recv_buffer: Option<usize>,
-    pub(crate) send_buffer: Option<usize>,
-}
-
-impl UdpSocketBuilder {
-    fn new(address: SocketAddr) -> Self {
-        Self {
-            config: Config {
-                address,
-                only_v6: false,
-                timestamps: false,
-                recv_batches: false,
-                batching: None,
-                df_on: DfMode::Probe,
-                df_off: DfMode::Omit,
-                recv_buffer: None,
-                send_buffer: None,
-            },
-        }
-    }
-
-    /// Whether an IPv6 socket on the wildcard address leaves IPv4 alone (`IPV6_V6ONLY`). By default
-    /// it is dual-stack, and sees IPv4 peers as `::ffff:a.b.c.d`.
-    #[must_use]
-    pub fn only_v6(mut self, only_v6: bool) -> Self {
-        self.config.only_v6 = only_v6;
-        self
-    }
-
-    /// Whether received datagrams carry the kernel's [`RecvMeta::timestamp`]. Off by default.
-    #[must_use]
-    pub fn timestamps(mut self, timestamps: bool) -> Self {
-        self.config.timestamps = timestamps;
-        self
-    }
-
-    /// Whether the socket receives as many datagrams by one system call as there are (`recvmmsg(2)`), and takes
-    /// runs of them that the kernel has put together (`UDP_GRO`, `udp(7)`): what many of them cost is a fifth then.
-    /// Off by default, because it pays only where several come at a time.
-    ///
-    /// [`UdpSocket::recv_batch`] hands them out together, in storage of the caller's;
-    /// [`UdpSocket::recv_from`] one by one, which copies those that have to wait. All datagrams of a run have
-    /// one [`RecvMeta::timestamp`].
-    #[must_use]
-    pub fn recv_batches(mut self, batches: bool) -> Self {
-        self.config.recv_batches = batches;
-        self
-    }
-
-    /// Gathers what is sent, and sends it with few system calls: see [`Batching`]. Off by default, because the
-    /// result of a send says then only that a datagram was queued. Linux alone has it: elsewhere it changes nothing.
-    #[must_use]
-    pub fn batching(mut self, batching: Batching) -> Self {
-        self.config.batching = Some(batching);
-        self
-    }
-
-    /// What `df_bit: true` means on IPv4: [`DfMode::Probe`] by default; [`DfMode::Do`] where the
-    /// kernel should refuse what is above the path MTU that it has heard of.
-    #[must_use]
-    pub fn df_on(mut self, mode: DfMode) -> Self {
-        self.config.df_on = mode;
-        self
-    }
-
-    /// What `df_bit: false` means on IPv4: [`DfMode::Omit`] by default, which forged ICMP messages
-    /// cannot make fragment; [`DfMode::Dont`] where the kernel should fragment to the path MTU that
-    /// it has heard of.
-    #[must_use]
-    pub fn df_off(mut self, mode: DfMode) -> Self {
-        self.config.df_off = mode;
-        self
-    }
-
-    /// The size of the receive buffer in bytes (`SO_RCVBUF`, `socket(7)`).
-    ///
-    /// [`UdpSocket::icmp_errors`] makes it larger where it is small, because errors that wait are counted
-    /// against it too.
-    #[must_use]
-    pub fn recv_buffer(mut self, bytes: usize) -> Self {
-        self.config.recv_buffer = Some(bytes);
-        self
-    }
-
-    /// The size of the send buffer in bytes (`SO_SNDBUF`, `socket(7)`).
-    #[must_use]
-    pub fn send_buffer(mut self, bytes: usize) -> Self {
-        self.config.send_buffer = Some(bytes);
-        self
-    }
-
-    /// Makes the socket. To be called on a tokio runtime with I/O enabled.
-    ///
-    /// # Errors
-    /// [`Error::Bind`] with the address and what the kernel said.
-    pub fn bind(self) -> Result<UdpSocket, Error> {
-        let address = self.config.address;
-        imp::Socket::bind(&self.config)
-            .map(UdpSocket::new)
-            .map_err(|source| Error::Bind { address, source })
-    }
-}
 
 /// A UDP socket that sends every datagram with its own [`MessageOptions`] and says of every datagram
 /// that it receives what its IP header said.
@@ -218,9 +104,16 @@ impl UdpSocket {
 
     /// What the kernel lets this socket do.
     #[must_use]
-    #[inline]
     pub fn capabilities(&self) -> Capabilities {
         self.socket.capabilities()
+    }
+
+    /// Whether TTL, TOS and DF of every datagram are what was asked for, as far as is known:
+    /// [`capabilities`](Self::capabilities) in brief.
+    #[must_use]
+    #[inline]
+    pub fn takes_all_options(&self) -> bool {
+        self.socket.takes_all_options()
     }
 
     /// Sends one datagram with these options. Waits only while the send buffer is full. Dropping the
@@ -245,10 +138,11 @@ impl UdpSocket {
     /// As [`send_to`](Self::send_to).
     pub async fn send(&self, transmit: &Transmit<'_>) -> Result<usize, Error> {
         transmit.options.validate_for(transmit.destination)?;
+        let datagram = transmit.datagram();
         self.socket
-            .send(transmit)
+            .send(&datagram)
             .await
-            .map_err(|source| send_error(transmit, source))
+            .map_err(|source| send_error(&datagram, source))
     }
 
     /// Sends one datagram without waiting: a full send buffer is an [`Error::Send`] of the kind
@@ -259,9 +153,56 @@ impl UdpSocket {
     #[inline]
     pub fn try_send(&self, transmit: &Transmit<'_>) -> Result<usize, Error> {
         transmit.options.validate_for(transmit.destination)?;
+        let datagram = transmit.datagram();
         self.socket
-            .try_send(transmit)
-            .map_err(|source| send_error(transmit, source))
+            .try_send(&datagram)
+            .map_err(|source| send_error(&datagram, source))
+    }
+
+    /// The same with options that are packed already, and their source address beside them: what takes the fewest steps
+    /// for whoever keeps options by the thousand.
+    ///
+    /// # Errors
+    /// As [`send_to`](Self::send_to).
+    #[expect(clippy::inline_always, reason = "it calls one function")]
+    #[inline(always)]
+    pub fn try_send_packed(
+        &self,
+        contents: &[u8],
+        destination: &SocketAddr,
+        options: PackedOptions,
+        source: Option<&IpAddr>,
+    ) -> Result<usize, Error> {
+        let datagram = Datagram {
+            source,
+            ..Datagram::new(contents, destination, options)
+        };
+        validate(&datagram)?;
+        self.socket
+            .try_send(&datagram)
+            .map_err(|source| send_error(&datagram, source))
+    }
+
+    /// [`try_send_packed`](Self::try_send_packed), which waits for room in the send buffer.
+    ///
+    /// # Errors
+    /// As [`send_to`](Self::send_to).
+    pub async fn send_packed(
+        &self,
+        contents: &[u8],
+        destination: &SocketAddr,
+        options: PackedOptions,
+        source: Option<&IpAddr>,
+    ) -> Result<usize, Error> {
+        let datagram = Datagram {
+            source,
+            ..Datagram::new(contents, destination, options)
+        };
+        validate(&datagram)?;
+        self.socket
+            .send(&datagram)
+            .await
+            .map_err(|source| send_error(&datagram, source))
     }
 
     /// Receives one datagram into `buffer`. Dropping the future before it is done loses nothing.
@@ -455,10 +396,26 @@ impl Drop for UdpSocket {
 }
 
 #[cold]
-fn send_error(transmit: &Transmit<'_>, source: std::io::Error) -> Error {
+#[inline]
+fn validate(datagram: &Datagram<'_>) -> Result<(), OptionsError> {
+    if datagram.source.is_none() && datagram.options.is_valid() {
+        Ok(())
+    } else {
+        validate_all(datagram)
+    }
+}
+
+#[inline(never)]
+fn validate_all(datagram: &Datagram<'_>) -> Result<(), OptionsError> {
+    let Transmit { options, .. } = datagram.transmit();
+    options.validate_for(*datagram.destination)
+}
+
+#[cold]
+fn send_error(datagram: &Datagram<'_>, source: std::io::Error) -> Error {
     Error::Send {
-        destination: transmit.destination,
-        length: transmit.contents.len(),
+        destination: *datagram.destination,
+        length: datagram.contents.len(),
         source,
     }
 }
@@ -510,4 +467,31 @@ pub async fn send_with_options(
     options: &MessageOptions,
 ) -> Result<usize, Error> {
     socket.send_to(contents, destination, options).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn packed_options_are_checked_too() {
+        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+        let socket = UdpSocket::bind(any).expect("a socket");
+        let to = socket.local_addr();
+        let send = |options: MessageOptions| {
+            let packed = PackedOptions::from(&options);
+            socket.try_send_packed(b"x", &to, packed, options.source.as_ref())
+        };
+        let v6 = "fd00::1".parse().expect("an address");
+        for refused in [
+            MessageOptions::NONE.with_ttl(0),
+            MessageOptions::NONE.with_source(v6),
+        ] {
+            assert!(matches!(send(refused), Err(Error::Options(_))));
+        }
+        let good = MessageOptions::NONE.with_ttl(9).with_source(to.ip());
+        assert_eq!(send(good).expect("sent"), 1);
+        let meta = socket.recv_from(&mut [0; 9]).await.expect("received");
+        assert_eq!(meta.ttl, socket.capabilities().recv_meta.then_some(9));
+    }
 }

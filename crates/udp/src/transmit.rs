@@ -3,7 +3,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{IpOptions, MessageOptions, Tos};
+use crate::{IpOptions, MessageOptions, PackedOptions, Tos};
 
 /// One datagram to send.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +59,61 @@ impl<'a> Transmit<'a> {
     pub const fn with_probe(mut self, number: u32) -> Self {
         self.probe = Some(number);
         self
+    }
+
+    #[inline]
+    pub(crate) fn datagram(&self) -> Datagram<'_> {
+        Datagram {
+            contents: self.contents,
+            destination: &self.destination,
+            options: PackedOptions::from(&self.options),
+            source: self.options.source.as_ref(),
+            ip_options: self.ip_options.as_ref(),
+            probe: self.probe,
+        }
+    }
+}
+
+/// One datagram to send, as it travels through this crate: what is seldom there takes few steps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Datagram<'a> {
+    pub(crate) contents: &'a [u8],
+    pub(crate) destination: &'a SocketAddr,
+    pub(crate) options: PackedOptions,
+    pub(crate) source: Option<&'a IpAddr>,
+    pub(crate) ip_options: Option<&'a IpOptions>,
+    pub(crate) probe: Option<u32>,
+}
+
+impl<'a> Datagram<'a> {
+    #[inline]
+    pub(crate) fn new(
+        contents: &'a [u8],
+        destination: &'a SocketAddr,
+        options: PackedOptions,
+    ) -> Self {
+        Self {
+            contents,
+            destination,
+            options,
+            source: None,
+            ip_options: None,
+            probe: None,
+        }
+    }
+
+    /// As whoever sent it may want to see it again.
+    pub(crate) fn transmit(&self) -> Transmit<'a> {
+        Transmit {
+            contents: self.contents,
+            destination: *self.destination,
+            options: MessageOptions {
+                source: self.source.copied(),
+                ..self.options.into()
+            },
+            ip_options: self.ip_options.copied(),
+            probe: self.probe,
+        }
     }
 }
 

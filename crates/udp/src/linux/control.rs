@@ -5,19 +5,34 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::cmsg::{Control, space};
+use super::cmsg::{Control, Full, space};
 use super::refused::Field;
-use crate::{IpOptions, MessageOptions, Tos, Transmit};
+use crate::{IpOptions, PackedOptions, Tos, transmit::Datagram};
 
 const INT: usize = space(size_of::<i32>());
-/// The size of a run's datagrams.
-const SEGMENT: usize = space(size_of::<u16>());
-const V4: usize =
-    SEGMENT + 4 * INT + space(size_of::<libc::in_pktinfo>()) + space(IpOptions::CAPACITY);
-const V6: usize = SEGMENT + 6 * INT + space(size_of::<libc::in6_pktinfo>());
+const V4_SOURCE: usize = space(size_of::<libc::in_pktinfo>());
+const V6_SOURCE: usize = space(size_of::<libc::in6_pktinfo>());
+
+/// What a word of options takes: TTL, TOS, DF and flow label.
+const OPTIONS: usize = 4 * INT;
+
+/// A probe's number, and that its time is asked for.
+const TIMESTAMP: usize = 2 * INT;
+
+const fn larger(one: usize, other: usize) -> usize {
+    if one > other { one } else { other }
+}
+
+/// Room for the options of a datagram that has nothing else, which is most of them.
+pub(super) type OptionsControl = Control<OPTIONS>;
+
+/// Room for all that a datagram can have which waits with others, and for the length of those in a run.
+pub(super) type GatheredControl =
+    Control<{ OPTIONS + larger(V4_SOURCE, V6_SOURCE) + space(size_of::<u16>()) }>;
 
 /// Room for all messages of the larger family.
-pub(super) type SendControl = Control<{ if V4 > V6 { V4 } else { V6 } }>;
+pub(super) type SendControl =
+    Control<{ OPTIONS + TIMESTAMP + larger(V4_SOURCE + space(IpOptions::CAPACITY), V6_SOURCE) }>;
 
 /// `IPV6_FLOWINFO` of `linux/in6.h`, which libc leaves out.
 const IPV6_FLOWINFO: i32 = 11;
@@ -63,15 +78,15 @@ impl Context {
     }
 
     /// The fields of a datagram that would travel as a control message.
-    pub(super) fn present(self, transmit: &Transmit<'_>) -> impl Iterator<Item = Field> + use<> {
+    pub(super) fn present(self, datagram: &Datagram<'_>) -> impl Iterator<Item = Field> + use<> {
         let v6 = self.family == Family::V6;
-        let options = &transmit.options;
+        let options = datagram.options;
         let flags = [
-            (Field::Timestamp, transmit.probe.is_some()),
-            (Field::FlowLabel, v6 && options.flow_label.is_some()),
-            (Field::Tos, options.tos_byte().is_some()),
-            (Field::Ttl, options.ttl.is_some()),
-            (Field::DontFragment, v6 && options.df_bit.is_some()),
+            (Field::Timestamp, datagram.probe.is_some()),
+            (Field::FlowLabel, v6 && options.flow_label().is_some()),
+            (Field::Tos, options.tos_byte_over(self.socket_tos).is_some()),
+            (Field::Ttl, options.ttl().is_some()),
+            (Field::DontFragment, v6 && options.df_bit().is_some()),
         ];
         let without = self.without;
         flags
@@ -80,105 +95,108 @@ impl Context {
             .map(|(field, _)| field)
     }
 
-    /// The control messages of one datagram.
+    /// Whether the options are all that a datagram needs messages for.
     #[inline]
-    pub(super) fn encode(self, transmit: &Transmit<'_>) -> SendControl {
+    pub(super) fn needs_options_only(self, datagram: &Datagram<'_>) -> bool {
+        datagram.source.is_none()
+            && datagram.ip_options.is_none()
+            && datagram.probe.is_none()
+            && !self.unpin_source
+    }
+
+    /// All control messages of one datagram.
+    pub(super) fn encode(self, datagram: &Datagram<'_>) -> SendControl {
         let mut control = SendControl::new();
-        self.encode_into(transmit, &mut control);
+        self.encode_options(datagram.options, &mut control);
+        self.encode_source(datagram, &mut control);
+        let mut result = Ok(());
+        if let (Family::V4, Some(ip_options)) = (self.family, datagram.ip_options) {
+            result = control.push(libc::SOL_IP, libc::IP_RETOPTS, ip_options.as_bytes());
+        }
+        if let Some(number) = datagram.probe.filter(|_| self.has(Field::Timestamp)) {
+            result = result.and_then(|()| encode_timestamp(number, &mut control));
+        }
+        has_room(result);
         control
     }
 
-    /// The same, where they are to be; nothing else is there.
-    #[inline]
-    pub(super) fn encode_into(self, transmit: &Transmit<'_>, control: &mut SendControl) {
+    /// Those of its options: `ip(7)`, `ipv6(7)`, RFC 3542 §6.
+    #[expect(clippy::inline_always, reason = "a call is most of what it takes")]
+    #[inline(always)]
+    pub(super) fn encode_options<const CAPACITY: usize>(
+        self,
+        options: PackedOptions,
+        control: &mut Control<CAPACITY>,
+    ) {
+        let v4 = self.family == Family::V4;
+        let (level, ttl_kind, tos_kind) = if v4 {
+            (libc::SOL_IP, libc::IP_TTL, libc::IP_TOS)
+        } else {
+            (libc::SOL_IPV6, libc::IPV6_HOPLIMIT, libc::IPV6_TCLASS)
+        };
+        let mut push = |field, kind, value: Option<i32>| {
+            if let Some(value) = value.filter(|_| self.has(field)) {
+                has_room(control.push_int(level, kind, value));
+            }
+        };
+        push(Field::Ttl, ttl_kind, options.ttl().map(i32::from));
+        let tos = options.tos_byte_over(self.socket_tos);
+        push(Field::Tos, tos_kind, tos.map(i32::from));
+        if !v4 {
+            let df_bit = options.df_bit().map(i32::from);
+            push(Field::DontFragment, libc::IPV6_DONTFRAG, df_bit);
+            let label = options.flow_label();
+            let label = label.map(|label| i32::from_ne_bytes(label.to_be_bytes()));
+            push(Field::FlowLabel, IPV6_FLOWINFO, label);
+        }
+    }
+
+    /// That of its source.
+    pub(super) fn encode_source<const CAPACITY: usize>(
+        self,
+        datagram: &Datagram<'_>,
+        control: &mut Control<CAPACITY>,
+    ) {
         let result = match self.family {
-            Family::V4 => self.encode_v4(transmit, control),
-            Family::V6 => self.encode_v6(&transmit.options, control),
+            Family::V4 => {
+                let source = match datagram.source.map(IpAddr::to_canonical) {
+                    Some(IpAddr::V4(source)) => source.octets(),
+                    _ if self.unpin_source => [0; 4],
+                    _ => return,
+                };
+                // struct in_pktinfo { int ifindex; struct in_addr spec_dst, addr; }
+                let mut info = [0; size_of::<libc::in_pktinfo>()];
+                info[4..8].copy_from_slice(&source);
+                control.push(libc::SOL_IP, libc::IP_PKTINFO, &info)
+            }
+            Family::V6 => {
+                let Some(IpAddr::V6(source)) = datagram.source else {
+                    return;
+                };
+                // struct in6_pktinfo { struct in6_addr addr; unsigned int ifindex; }
+                let mut info = [0; size_of::<libc::in6_pktinfo>()];
+                info[..16].copy_from_slice(&source.octets());
+                control.push(libc::SOL_IPV6, libc::IPV6_PKTINFO, &info)
+            }
         };
-        let result = match transmit.probe.filter(|_| self.has(Field::Timestamp)) {
-            Some(number) => result.and_then(|()| encode_timestamp(number, control)),
-            None => result,
-        };
-        debug_assert!(
-            result.is_ok(),
-            "the capacity is the sum of all messages of a family"
-        );
-    }
-
-    /// `ip(7)`.
-    #[inline]
-    fn encode_v4(
-        self,
-        transmit: &Transmit<'_>,
-        control: &mut SendControl,
-    ) -> Result<(), super::cmsg::Full> {
-        let options = &transmit.options;
-        if let Some(ttl) = options.ttl.filter(|_| self.has(Field::Ttl)) {
-            control.push_int(libc::SOL_IP, libc::IP_TTL, ttl.into())?;
-        }
-        if let Some(tos) = options
-            .tos_byte_over(self.socket_tos)
-            .filter(|_| self.has(Field::Tos))
-        {
-            control.push_int(libc::SOL_IP, libc::IP_TOS, tos.into())?;
-        }
-        let source = match options.source.map(|source| source.to_canonical()) {
-            Some(IpAddr::V4(source)) => Some(source.octets()),
-            _ => self.unpin_source.then_some([0; 4]),
-        };
-        if let Some(source) = source {
-            // struct in_pktinfo { int ifindex; struct in_addr spec_dst, addr; }
-            let mut info = [0; size_of::<libc::in_pktinfo>()];
-            info[4..8].copy_from_slice(&source);
-            control.push(libc::SOL_IP, libc::IP_PKTINFO, &info)?;
-        }
-        if let Some(ip_options) = &transmit.ip_options {
-            control.push(libc::SOL_IP, libc::IP_RETOPTS, ip_options.as_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// `ipv6(7)`, RFC 3542 §6.
-    #[inline]
-    fn encode_v6(
-        self,
-        options: &MessageOptions,
-        control: &mut SendControl,
-    ) -> Result<(), super::cmsg::Full> {
-        if let Some(ttl) = options.ttl.filter(|_| self.has(Field::Ttl)) {
-            control.push_int(libc::SOL_IPV6, libc::IPV6_HOPLIMIT, ttl.into())?;
-        }
-        if let Some(tos) = options
-            .tos_byte_over(self.socket_tos)
-            .filter(|_| self.has(Field::Tos))
-        {
-            control.push_int(libc::SOL_IPV6, libc::IPV6_TCLASS, tos.into())?;
-        }
-        if let Some(df_bit) = options.df_bit.filter(|_| self.has(Field::DontFragment)) {
-            control.push_int(libc::SOL_IPV6, libc::IPV6_DONTFRAG, df_bit.into())?;
-        }
-        if let Some(label) = options.flow_label.filter(|_| self.has(Field::FlowLabel)) {
-            control.push(libc::SOL_IPV6, IPV6_FLOWINFO, &label.to_be_bytes())?;
-        }
-        if let Some(IpAddr::V6(source)) = options.source {
-            // struct in6_pktinfo { struct in6_addr addr; unsigned int ifindex; }
-            let mut info = [0; size_of::<libc::in6_pktinfo>()];
-            info[..16].copy_from_slice(&source.octets());
-            control.push(libc::SOL_IPV6, libc::IPV6_PKTINFO, &info)?;
-        }
-        Ok(())
+        has_room(result);
     }
 }
 
-/// Has the contents go out as a run of datagrams of so many bytes, of which the last may be shorter (`udp(7)`).
-pub(super) fn encode_segment(segment: u16, control: &mut SendControl) {
-    let result = control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
+/// The capacity is the sum of all messages that can meet.
+#[inline]
+fn has_room(result: Result<(), Full>) {
     debug_assert!(result.is_ok(), "the capacity counts it");
+}
+
+/// Has the contents go out as a run of datagrams of so many bytes, of which the last may be shorter (`udp(7)`).
+pub(super) fn encode_segment(segment: u16, control: &mut GatheredControl) {
+    has_room(control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes()));
 }
 
 /// Asks for a timestamp of this datagram alone, under a number:
 /// `Documentation/networking/timestamping.rst` of Linux, §1.3.4 and §1.7.
-fn encode_timestamp(number: u32, control: &mut SendControl) -> Result<(), super::cmsg::Full> {
+fn encode_timestamp(number: u32, control: &mut SendControl) -> Result<(), Full> {
     let flags = libc::SOF_TIMESTAMPING_TX_SOFTWARE;
     control.push(
         libc::SOL_SOCKET,

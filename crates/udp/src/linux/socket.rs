@@ -157,6 +157,10 @@ impl Socket {
     }
 
     #[inline]
+    pub(crate) fn takes_all_options(&self) -> bool {
+        self.refused.bits() == 0
+    }
+
     pub(crate) fn capabilities(&self) -> Capabilities {
         let refused = self.refused.bits();
         let support = |field: Field| {

@@ -67,6 +67,7 @@ fn check(result: isize) -> io::Result<usize> {
 }
 
 /// `sendmsg(2)`, without blocking.
+#[inline]
 pub(super) fn send_message(
     fd: BorrowedFd<'_>,
     contents: &[u8],
@@ -90,6 +91,7 @@ pub(super) fn probe_message(
     send_with(fd, &[], destination, control, MSG_PROBE | libc::MSG_CONFIRM)
 }
 
+#[inline]
 fn send_with(
     fd: BorrowedFd<'_>,
     contents: &[u8],

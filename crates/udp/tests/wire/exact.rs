@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use perpacket_lab::{Lab, Packet, Sniffer};
-use perpacket_udp::{MessageOptions, Support, UdpSocket};
+use perpacket_udp::{MessageOptions, PackedOptions, Support, UdpSocket};
 
 const DATAGRAMS: u32 = 40_000;
 const THREADS: u32 = 2;
@@ -156,9 +156,16 @@ fn check(make: impl FnOnce() -> Result<UdpSocket> + Send, destination: IpAddr) -
 async fn send_share(socket: &UdpSocket, thread: u32, destination: IpAddr) -> Result<()> {
     for number in (thread..DATAGRAMS).step_by(THREADS as usize) {
         let to = SocketAddr::new(destination, SINK);
-        socket
-            .send_to(&number.to_be_bytes(), to, &options(number))
-            .await?;
+        let (contents, options) = (number.to_be_bytes(), options(number));
+        let packed = PackedOptions::from(&options);
+        match number / THREADS % 3 {
+            0 => socket.send_to(&contents, to, &options).await?,
+            1 => socket.send_packed(&contents, &to, packed, None).await?,
+            _ => {
+                let source = Some(&destination);
+                socket.send_packed(&contents, &to, packed, source).await?
+            }
+        };
     }
     Ok(())
 }

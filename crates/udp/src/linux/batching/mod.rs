@@ -6,7 +6,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
@@ -20,7 +20,7 @@ use tokio::{sync::Notify, task::yield_now};
 
 pub(super) use plan::{Apart, Out, Run};
 
-use crate::{BatchCounters, Batching, MessageOptions, Transmit, batching::OnDropped};
+use crate::{BatchCounters, Batching, PackedOptions, batching::OnDropped, transmit::Datagram};
 
 /// How much of the storage stays while nothing waits, bytes of datagrams and number of them: a fan-out of 1,200 B to 64
 /// peers takes 80 KiB in each turn, and would else have it from the allocator each time.
@@ -76,7 +76,16 @@ pub(super) struct Entry {
     start: usize,
     pub(super) length: usize,
     pub(super) destination: SocketAddr,
-    pub(super) options: MessageOptions,
+    pub(super) options: PackedOptions,
+    pub(super) source: Option<IpAddr>,
+}
+
+impl Entry {
+    /// Whether both ask for the same of their headers.
+    #[inline]
+    pub(super) fn has_header_of(&self, other: &Self) -> bool {
+        self.options == other.options && self.source == other.source
+    }
 }
 
 impl Datagrams {
@@ -84,14 +93,15 @@ impl Datagrams {
         self.bytes.len() + self.entries.len() * Batching::OVERHEAD
     }
 
-    fn push(&mut self, transmit: &Transmit<'_>) {
+    fn push(&mut self, datagram: &Datagram<'_>) {
         self.entries.push(Entry {
             start: self.bytes.len(),
-            length: transmit.contents.len(),
-            destination: transmit.destination,
-            options: transmit.options,
+            length: datagram.contents.len(),
+            destination: *datagram.destination,
+            options: datagram.options,
+            source: datagram.source.copied(),
         });
-        self.bytes.extend_from_slice(transmit.contents);
+        self.bytes.extend_from_slice(datagram.contents);
     }
 
     pub(super) fn contents(&self, number: usize) -> &[u8] {
@@ -99,9 +109,12 @@ impl Datagrams {
         &self.bytes[start..start + length]
     }
 
-    pub(super) fn transmit(&self, number: usize) -> Transmit<'_> {
+    pub(super) fn get(&self, number: usize) -> Datagram<'_> {
         let entry = &self.entries[number];
-        Transmit::new(self.contents(number), entry.destination).with_options(entry.options)
+        Datagram {
+            source: entry.source.as_ref(),
+            ..Datagram::new(self.contents(number), &entry.destination, entry.options)
+        }
     }
 
     /// The contents of these datagrams; of those that lie one behind the other in one piece.
@@ -179,7 +192,7 @@ impl Batcher {
     }
 
     #[inline]
-    pub(super) fn admit(&self, transmit: &Transmit<'_>) -> Admission {
+    pub(super) fn admit(&self, datagram: &Datagram<'_>) -> Admission {
         let mut queue = self.queue();
         if !queue.active {
             queue.active = true;
@@ -190,17 +203,17 @@ impl Batcher {
             queue.hurry();
         }
         let used = queue.under_way + queue.waiting.used();
-        if used > 0 && used + transmit.contents.len() + Batching::OVERHEAD > self.limit {
+        if used > 0 && used + datagram.contents.len() + Batching::OVERHEAD > self.limit {
             return Admission::Full;
         }
-        queue.waiting.push(transmit);
+        queue.waiting.push(datagram);
         Admission::Queued
     }
 
     /// Queues one that was to go out at once, whether or not there is room.
     #[cold]
-    pub(super) fn push(&self, transmit: &Transmit<'_>) {
-        self.queue().waiting.push(transmit);
+    pub(super) fn push(&self, datagram: &Datagram<'_>) {
+        self.queue().waiting.push(datagram);
     }
 
     /// Has the task that sends go on once the runtime has run all that is ready on this thread, and so whatever sends
@@ -265,13 +278,13 @@ impl Batcher {
 
     /// A datagram cannot go out.
     #[cold]
-    pub(super) fn dropped(&self, transmit: &Transmit<'_>, error: &io::Error) {
-        tracing::debug!(%error, destination = %transmit.destination, "queued datagram dropped");
+    pub(super) fn dropped(&self, datagram: &Datagram<'_>, error: &io::Error) {
+        tracing::debug!(%error, destination = %datagram.destination, "queued datagram dropped");
         self.counts.dropped.fetch_add(1, Relaxed);
-        let bytes = transmit.contents.len() as u64;
+        let bytes = datagram.contents.len() as u64;
         self.counts.dropped_bytes.fetch_add(bytes, Relaxed);
         if let Some(on_dropped) = self.on_dropped.get() {
-            on_dropped(transmit, error);
+            on_dropped(&datagram.transmit(), error);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Which datagrams go out together, by which descriptor, and in which order.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
+    hash::{Hash, Hasher},
+    mem,
     net::SocketAddr,
 };
 
@@ -37,9 +39,45 @@ pub(in super::super) struct Out {
     next: usize,
     /// The next run goes out one by one.
     pub(in super::super) apart: Option<Apart>,
-    last_run_of: HashMap<SocketAddr, usize, RandomState>,
+    last_run_of: HashMap<Destination, usize, RandomState>,
     /// Where a run was too large for the path.
     narrow: HashSet<SocketAddr, RandomState>,
+}
+
+/// What keeps datagrams in order: where they go, in the form that is hashed with the fewest steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Destination {
+    ip: [u64; 2],
+    port_and_scope: u64,
+}
+
+impl From<&SocketAddr> for Destination {
+    #[inline]
+    fn from(address: &SocketAddr) -> Self {
+        let (ip, scope) = match address {
+            SocketAddr::V4(v4) => ([0, v4.ip().to_bits().into()], 0),
+            SocketAddr::V6(v6) => {
+                let bits = v6.ip().to_bits();
+                #[expect(clippy::cast_possible_truncation, reason = "half of it is meant")]
+                let ip = [(bits >> 64) as u64, bits as u64];
+                (ip, v6.scope_id())
+            }
+        };
+        Self {
+            ip,
+            port_and_scope: u64::from(scope) << 16 | u64::from(address.port()),
+        }
+    }
+}
+
+impl Hash for Destination {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [upper, lower] = self.ip;
+        for part in [upper, lower, self.port_and_scope] {
+            state.write_u64(part);
+        }
+    }
 }
 
 /// A run that goes out one by one.
@@ -83,19 +121,32 @@ impl Out {
     ) {
         self.clear();
         let mut run_of = Vec::with_capacity(self.datagrams.entries.len());
+        let mut last_run_of = mem::take(&mut self.last_run_of);
         let mut last = None;
         for number in 0..self.datagrams.entries.len() {
-            let like = last.filter(|_| self.is_like_the_one_before(number));
-            let by = like.map_or_else(|| carrier(&self.datagrams, number), |(by, _)| Some(by));
-            last = by.map(|by| {
-                let before = match like {
-                    Some((_, run)) => Some(run),
-                    None => self.last_run_to(number),
-                };
-                (by, self.assign(number, by, before, runs))
-            });
+            last = match last.filter(|_| self.is_like_the_one_before(number)) {
+                Some((by, before)) => {
+                    let run = self.assign(number, by, Some(before), runs);
+                    if run != before {
+                        last_run_of.insert(self.destination_of(number), run);
+                    }
+                    Some((by, run))
+                }
+                None => carrier(&self.datagrams, number).map(|by| {
+                    let run = match last_run_of.entry(self.destination_of(number)) {
+                        Entry::Vacant(none) => *none.insert(self.assign(number, by, None, runs)),
+                        Entry::Occupied(mut before) => {
+                            let run = self.assign(number, by, Some(*before.get()), runs);
+                            before.insert(run);
+                            run
+                        }
+                    };
+                    (by, run)
+                }),
+            };
             run_of.push(last.map(|(_, run)| run));
         }
+        self.last_run_of = last_run_of;
         self.choose(default);
         let mut first = 0;
         for run in &mut self.runs {
@@ -150,17 +201,12 @@ impl Out {
         let before = number.checked_sub(1).and_then(|before| entries.get(before));
         before.is_some_and(|before| {
             let entry = &entries[number];
-            before.destination == entry.destination && before.options == entry.options
+            before.destination == entry.destination && before.has_header_of(entry)
         })
     }
 
-    /// The last run to the destination of a datagram.
-    fn last_run_to(&self, number: usize) -> Option<usize> {
-        let destination = self.datagrams.entries[number].destination;
-        match self.runs.last() {
-            Some(last) if self.destination(last) == Some(destination) => Some(self.runs.len() - 1),
-            _ => self.last_run_of.get(&destination).copied(),
-        }
+    fn destination_of(&self, number: usize) -> Destination {
+        Destination::from(&self.datagrams.entries[number].destination)
     }
 
     /// The run of a datagram: the last to its destination, if it fits, or a new one.
@@ -174,8 +220,10 @@ impl Out {
         let entry = &self.datagrams.entries[number];
         if let Some(at) = before {
             let first = &self.datagrams.entries[self.runs[at].first];
-            let joins =
-                runs && first.options == entry.options && !self.narrow.contains(&entry.destination);
+            let joins = runs
+                && first.destination == entry.destination
+                && first.has_header_of(entry)
+                && !self.narrow.contains(&entry.destination);
             let run = &mut self.runs[at];
             if joins
                 && !run.closed
@@ -202,9 +250,7 @@ impl Out {
             // Until members have places, the number of the first one.
             first: number,
         });
-        let run = self.runs.len() - 1;
-        self.last_run_of.insert(entry.destination, run);
-        run
+        self.runs.len() - 1
     }
 
     fn destination(&self, run: &Run) -> Option<SocketAddr> {
@@ -294,7 +340,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::{MessageOptions, Transmit};
+    use crate::{MessageOptions, PackedOptions, transmit};
 
     const MODES: [Option<bool>; 3] = [None, Some(true), Some(false)];
 
@@ -314,11 +360,12 @@ mod tests {
                 ..MessageOptions::NONE.with_ttl(*ttl)
             };
             let to = ([192, 0, 2, 1], *port).into();
+            let options = PackedOptions::from(&options);
             out.datagrams
-                .push(&Transmit::new(&contents, to).with_options(options));
+                .push(&transmit::Datagram::new(&contents, &to, options));
         }
         out.plan(runs, DfMode::Want, |datagrams, number| {
-            Some(match datagrams.entries[number].options.df_bit {
+            Some(match datagrams.entries[number].options.df_bit() {
                 None => Carrier::Main,
                 Some(true) => Carrier::Twin(DfMode::Probe),
                 Some(false) => Carrier::Twin(DfMode::Omit),

@@ -13,18 +13,18 @@ use tokio::task::consume_budget;
 use super::{
     super::{
         batching::{Admission, Apart, Batcher, Out, Run},
-        control::{SendControl, encode_segment},
+        control::{GatheredControl, encode_segment},
         refused::is_refusal,
         sys::{MESSAGES, Name, Outbound, send_messages},
     },
     Socket,
     send::Carrier,
 };
-use crate::{BatchCounters, DfMode, Transmit, batching::OnDropped};
+use crate::{BatchCounters, DfMode, batching::OnDropped, transmit::Datagram};
 
 /// What goes before the contents of a message.
 struct Head {
-    control: SendControl,
+    control: GatheredControl,
     destination: Name,
     pieces: Range<usize>,
 }
@@ -61,26 +61,26 @@ impl Carrier {
 }
 
 impl Socket {
-    pub(crate) async fn send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+    pub(crate) async fn send(&self, datagram: &Datagram<'_>) -> io::Result<usize> {
         // Others on this thread have their turn now and then, and what is gathered goes out.
         consume_budget().await;
-        match self.try_send(transmit) {
+        match self.try_send(datagram) {
             // It is rare, and needs more memory than all the rest of a send.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Box::pin(self.send_once_there_is_room(transmit)).await
+                Box::pin(self.send_once_there_is_room(datagram)).await
             }
             result => result,
         }
     }
 
-    async fn send_once_there_is_room(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
-        let Some(batcher) = self.batcher.as_ref().filter(|_| !is_special(transmit)) else {
-            return self.send_alone(transmit).await;
+    async fn send_once_there_is_room(&self, datagram: &Datagram<'_>) -> io::Result<usize> {
+        let Some(batcher) = self.batcher.as_ref().filter(|_| !is_special(datagram)) else {
+            return self.send_alone(datagram).await;
         };
         loop {
             // Before the look, so that room which comes between the look and the wait wakes.
             let room = batcher.room.notified();
-            match self.try_send_gathered(batcher, transmit) {
+            match self.try_send_gathered(batcher, datagram) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => room.await,
                 result => return result,
             }
@@ -88,29 +88,29 @@ impl Socket {
     }
 
     #[inline]
-    pub(crate) fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+    pub(crate) fn try_send(&self, datagram: &Datagram<'_>) -> io::Result<usize> {
         match &self.batcher {
-            None => self.try_send_alone(transmit),
-            Some(batcher) if is_special(transmit) => {
+            None => self.try_send_alone(datagram),
+            Some(batcher) if is_special(datagram) => {
                 self.flush_before(batcher);
-                self.try_send_alone(transmit)
+                self.try_send_alone(datagram)
             }
-            Some(batcher) => self.try_send_gathered(batcher, transmit),
+            Some(batcher) => self.try_send_gathered(batcher, datagram),
         }
     }
 
-    fn try_send_gathered(&self, batcher: &Batcher, transmit: &Transmit<'_>) -> io::Result<usize> {
-        match batcher.admit(transmit) {
-            Admission::Queued => Ok(transmit.contents.len()),
+    fn try_send_gathered(&self, batcher: &Batcher, datagram: &Datagram<'_>) -> io::Result<usize> {
+        match batcher.admit(datagram) {
+            Admission::Queued => Ok(datagram.contents.len()),
             Admission::Full => Err(io::ErrorKind::WouldBlock.into()),
             Admission::AtOnce => {
                 batcher.counts.calls.fetch_add(1, Relaxed);
-                let mut result = self.try_send_alone(transmit);
+                let mut result = self.try_send_alone(datagram);
                 match &result {
                     Ok(_) => drop(batcher.counts.sent.fetch_add(1, Relaxed)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        batcher.push(transmit);
-                        result = Ok(transmit.contents.len());
+                        batcher.push(datagram);
+                        result = Ok(datagram.contents.len());
                     }
                     Err(_) => {}
                 }
@@ -166,7 +166,7 @@ impl Socket {
                     while let Some(run) = out.next_run() {
                         let done = out.apart.as_ref().map_or(0, |apart| apart.done);
                         for number in &out.members(run)[done..] {
-                            batcher.dropped(&out.datagrams.transmit(*number), &error);
+                            batcher.dropped(&out.datagrams.get(*number), &error);
                         }
                         out.advance(1);
                     }
@@ -205,11 +205,11 @@ impl Socket {
         }
         let runs = !batcher.no_runs.load(Relaxed);
         out.plan(runs, self.df_mode(), |datagrams, number| {
-            let transmit = datagrams.transmit(number);
-            match self.carrier(&transmit) {
+            let datagram = datagrams.get(number);
+            match self.carrier(&datagram) {
                 Ok(carrier) => Some(carrier),
                 Err(error) => {
-                    batcher.dropped(&transmit, &error);
+                    batcher.dropped(&datagram, &error);
                     None
                 }
             }
@@ -254,22 +254,26 @@ impl Socket {
 
     /// One system call for as many runs as it can take; how many went out.
     fn send_runs(&self, batcher: &Batcher, out: &Out, socket: &Descriptor) -> io::Result<usize> {
-        let runs: Vec<&Run> = out.next_runs(MESSAGES).collect();
+        let mut runs: Vec<&Run> = Vec::with_capacity(MESSAGES);
+        runs.extend(out.next_runs(MESSAGES));
         let mut parts = Vec::with_capacity(runs.len());
         let mut heads: Vec<Head> = Vec::with_capacity(runs.len());
         for run in &runs {
             let members = out.members(run);
-            let first = out.datagrams.transmit(members[0]);
+            let first = out.datagrams.get(members[0]);
             let begin = parts.len();
             out.datagrams.pieces(members, &mut parts);
             heads.push(Head {
-                control: SendControl::new(),
-                destination: self.name(&first.destination),
+                control: GatheredControl::new(),
+                destination: self.name(first.destination),
                 pieces: begin..parts.len(),
             });
             if let Some(Head { control, .. }) = heads.last_mut() {
-                let context = self.context(socket, &first.destination);
-                context.encode_into(&first, control);
+                let context = self.context(socket, first.destination);
+                context.encode_options(first.options, control);
+                if !context.needs_options_only(&first) {
+                    context.encode_source(&first, control);
+                }
                 if let (true, Ok(segment)) = (run.count() > 1, u16::try_from(run.segment)) {
                     encode_segment(segment, control);
                 }
@@ -304,9 +308,9 @@ impl Socket {
         };
         let refused = self.refused.bits();
         for number in &out.members(run)[apart.done..] {
-            let transmit = out.datagrams.transmit(*number);
+            let datagram = out.datagrams.get(*number);
             batcher.counts.calls.fetch_add(1, Relaxed);
-            match self.send_by(run.alone, &transmit) {
+            match self.send_by(run.alone, &datagram) {
                 Ok(_) => drop(batcher.counts.sent.fetch_add(1, Relaxed)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     out.apart = Some(apart);
@@ -314,7 +318,7 @@ impl Socket {
                 }
                 Err(error) => {
                     apart.suspect = false;
-                    batcher.dropped(&transmit, &error);
+                    batcher.dropped(&datagram, &error);
                 }
             }
             apart.done += 1;
@@ -329,8 +333,8 @@ impl Socket {
 }
 
 /// Whether it must not wait: a probe is sent to be timed, and IPv4 options are rare.
-fn is_special(transmit: &Transmit<'_>) -> bool {
-    transmit.probe.is_some() || transmit.ip_options.is_some()
+fn is_special(datagram: &Datagram<'_>) -> bool {
+    datagram.probe.is_some() || datagram.ip_options.is_some()
 }
 
 fn lock(batcher: &Batcher) -> MutexGuard<'_, Out> {

@@ -13,7 +13,7 @@ use tokio::io::Interest;
 
 use super::{
     super::{
-        control::{Context, Family, SendControl},
+        control::{Context, Family, OptionsControl},
         refused::{Field, degrade, is_refusal},
         sent::report_sent_times,
         sys::{Name, probe_message, register, send_message},
@@ -21,7 +21,7 @@ use super::{
     },
     Socket,
 };
-use crate::{DfMode, MessageOptions, Tos, Transmit};
+use crate::{DfMode, Tos, transmit::Datagram};
 
 /// How often a send is tried that fails with what may be the error of somebody else's datagram.
 const PENDING_ERRORS: usize = 4;
@@ -35,10 +35,10 @@ pub(in super::super) enum Carrier {
 }
 
 impl Socket {
-    pub(super) async fn send_alone(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
+    pub(super) async fn send_alone(&self, datagram: &Datagram<'_>) -> io::Result<usize> {
         loop {
-            let carrier = self.carrier(transmit)?;
-            match self.send_by(carrier, transmit) {
+            let carrier = self.carrier(datagram)?;
+            match self.send_by(carrier, datagram) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.writable(carrier).await?;
                 }
@@ -47,18 +47,23 @@ impl Socket {
         }
     }
 
-    #[inline]
-    pub(super) fn try_send_alone(&self, transmit: &Transmit<'_>) -> io::Result<usize> {
-        self.send_by(self.carrier(transmit)?, transmit)
+    pub(super) fn try_send_alone(&self, datagram: &Datagram<'_>) -> io::Result<usize> {
+        let socket = match self.carrier(datagram)? {
+            Carrier::Main => self.main(),
+            Carrier::Twin(mode) => self.twin(mode)?,
+            locked @ Carrier::Locked(_) => return self.send_by(locked, datagram),
+        };
+        self.send_on(socket, datagram)
     }
 
     /// Which descriptor's DF mode fits the datagram. Where a twin cannot be made, main's mode is
     /// switched under a lock from then on.
-    #[inline]
-    pub(super) fn carrier(&self, transmit: &Transmit<'_>) -> io::Result<Carrier> {
-        let family = Family::of(&transmit.destination);
-        let mode = match (family, transmit.options.df_bit) {
-            (_, Some(true)) if transmit.probe.is_some() => Some(DfMode::Probe),
+    #[expect(clippy::inline_always, reason = "a call is most of what it takes")]
+    #[inline(always)]
+    pub(super) fn carrier(&self, datagram: &Datagram<'_>) -> io::Result<Carrier> {
+        let family = Family::of(datagram.destination);
+        let mode = match (family, datagram.options.df_bit()) {
+            (_, Some(true)) if datagram.probe.is_some() => Some(DfMode::Probe),
             // IPv6 has a control message for it.
             (Family::V6, _) | (_, None) => None,
             (Family::V4, Some(true)) => Some(self.df_on),
@@ -68,13 +73,21 @@ impl Socket {
             return Ok(Carrier::Locked(mode.unwrap_or_else(|| self.df_mode())));
         }
         // A twin on the IPv6 wildcard address sends from ::1, unless the message says otherwise.
-        let unpinned = self.wildcard && family == Family::V6 && transmit.options.source.is_none();
+        let unpinned = self.wildcard && family == Family::V6 && datagram.source.is_none();
         let mode = match mode {
             Some(mode) if family == Family::V4 || !unpinned => mode,
             None if self.errors.on() && !unpinned => self.df_mode(),
             _ => return Ok(Carrier::Main),
         };
-        match self.twin(mode) {
+        if self.twins.get(mode).is_none() {
+            return self.carrier_to_be_made(mode);
+        }
+        Ok(Carrier::Twin(mode))
+    }
+
+    #[cold]
+    fn carrier_to_be_made(&self, mode: DfMode) -> io::Result<Carrier> {
+        match self.make_twin(mode) {
             Ok(_) => Ok(Carrier::Twin(mode)),
             // The own address has gone, for a while maybe: no socket can send from it now.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(error),
@@ -100,20 +113,12 @@ impl Socket {
         self.twins.make(mode, self.main(), self.local)
     }
 
-    #[inline]
-    pub(super) fn send_by(&self, carrier: Carrier, transmit: &Transmit<'_>) -> io::Result<usize> {
-        self.with_descriptor_of(carrier, |socket| {
-            let result = self.send_on(socket, transmit);
-            if result.as_ref().is_err_and(is_pending) {
-                self.send_past_pending_errors(result, socket, transmit)
-            } else {
-                result
-            }
-        })
+    #[inline(never)]
+    pub(super) fn send_by(&self, carrier: Carrier, datagram: &Datagram<'_>) -> io::Result<usize> {
+        self.with_descriptor_of(carrier, |socket| self.send_on(socket, datagram))
     }
 
     /// Has something done with the descriptor of a carrier, in the carrier's DF mode.
-    #[inline]
     pub(super) fn with_descriptor_of<R>(
         &self,
         carrier: Carrier,
@@ -144,15 +149,62 @@ impl Socket {
         }
     }
 
+    /// Sends a datagram past the errors of others, and without what the kernel refuses.
+    #[expect(clippy::inline_always, reason = "a call is most of what it takes")]
+    #[inline(always)]
+    fn send_on(&self, socket: &Descriptor, datagram: &Datagram<'_>) -> io::Result<usize> {
+        let context = self.context(socket, datagram.destination);
+        let result = self.send_as_it_is(socket, datagram, context);
+        match result {
+            Err(error) => self.send_after_error(error, socket, datagram, context),
+            sent => sent,
+        }
+    }
+
+    #[expect(clippy::inline_always, reason = "a call is most of what it takes")]
+    #[inline(always)]
+    fn send_as_it_is(
+        &self,
+        socket: &Descriptor,
+        datagram: &Datagram<'_>,
+        context: Context,
+    ) -> io::Result<usize> {
+        if !context.needs_options_only(datagram) {
+            return self.send_with_more(socket, datagram, context);
+        }
+        let mut control = OptionsControl::new();
+        context.encode_options(datagram.options, &mut control);
+        self.send_with(socket, datagram, control.as_bytes())
+    }
+
+    #[cold]
+    fn send_after_error(
+        &self,
+        error: io::Error,
+        socket: &Descriptor,
+        datagram: &Datagram<'_>,
+        context: Context,
+    ) -> io::Result<usize> {
+        let result = if is_refusal(&error) {
+            self.send_without(error, datagram, socket, context)
+        } else {
+            Err(error)
+        };
+        if result.as_ref().is_err_and(is_pending) {
+            self.send_past_pending_errors(result, socket, datagram)
+        } else {
+            result
+        }
+    }
+
     /// A send may fail with the error of an earlier datagram, which may have gone to another peer:
     /// on main while ICMP errors are on, and on a twin if somebody answers for port 1 of this host.
     /// With the errors read, what fails again is this datagram's own.
-    #[cold]
     fn send_past_pending_errors(
         &self,
         mut result: io::Result<usize>,
         socket: &Descriptor,
-        transmit: &Transmit<'_>,
+        datagram: &Datagram<'_>,
     ) -> io::Result<usize> {
         let is_main = ptr::eq(socket, self.main());
         let mut tries = 0;
@@ -163,38 +215,49 @@ impl Socket {
             tries += 1;
             let last = tries == PENDING_ERRORS;
             if self.errors.on() && (is_main || last) {
-                self.errors.drain(socket, Some(transmit.destination));
+                self.errors.drain(socket, Some(*datagram.destination));
             } else if let Some(mtu) = self.errors.discard(socket)
-                && transmit.probe.is_some()
+                && datagram.probe.is_some()
             {
                 self.errors.note_refused_mtu(mtu);
             }
             if last {
                 return result;
             }
-            result = self.send_on(socket, transmit);
+            let context = self.context(socket, datagram.destination);
+            result = match self.send_as_it_is(socket, datagram, context) {
+                Err(error) if is_refusal(&error) => {
+                    self.send_without(error, datagram, socket, context)
+                }
+                result => result,
+            };
         }
     }
 
     #[inline]
-    fn send_on(&self, socket: &Descriptor, transmit: &Transmit<'_>) -> io::Result<usize> {
-        let context = self.context(socket, &transmit.destination);
-        if transmit.probe.is_some() && context.without & Field::Timestamp.bit() == 0 {
+    fn send_with(
+        &self,
+        socket: &Descriptor,
+        datagram: &Datagram<'_>,
+        control: &[u8],
+    ) -> io::Result<usize> {
+        let destination = self.name(datagram.destination);
+        send_message(socket.as_fd(), datagram.contents, &destination, control)
+    }
+
+    /// A datagram that has more than options.
+    #[inline(never)]
+    fn send_with_more(
+        &self,
+        socket: &Descriptor,
+        datagram: &Datagram<'_>,
+        context: Context,
+    ) -> io::Result<usize> {
+        if datagram.probe.is_some() && context.without & Field::Timestamp.bit() == 0 {
             // Without it the kernel refuses the number of the timestamp.
             let _ = report_sent_times(socket.as_fd());
         }
-        let destination = self.name(&transmit.destination);
-        let mut control = SendControl::new();
-        context.encode_into(transmit, &mut control);
-        match send_message(
-            socket.as_fd(),
-            transmit.contents,
-            &destination,
-            control.as_bytes(),
-        ) {
-            Err(error) if is_refusal(&error) => self.send_without(error, transmit, socket, context),
-            result => result,
-        }
+        self.send_with(socket, datagram, context.encode(datagram).as_bytes())
     }
 
     /// The kernel may have refused one of the control messages. Finds out which, by sending the
@@ -203,56 +266,36 @@ impl Socket {
     fn send_without(
         &self,
         error: io::Error,
-        transmit: &Transmit<'_>,
+        datagram: &Datagram<'_>,
         socket: &Descriptor,
         mut context: Context,
     ) -> io::Result<usize> {
-        let destination = self.name(&transmit.destination);
+        let present = context.present(datagram);
         let attempt = |without| {
             context.without = without;
-            let control = context.encode(transmit);
-            send_message(
-                socket.as_fd(),
-                transmit.contents,
-                &destination,
-                control.as_bytes(),
-            )
+            self.send_with(socket, datagram, context.encode(datagram).as_bytes())
         };
-        let context = Context {
-            family: Family::of(&transmit.destination),
-            socket_tos: Tos::default(),
-            without: self.refused.bits(),
-            unpin_source: false,
-        };
-        degrade(
-            error,
-            &self.refused,
-            context.present(transmit),
-            attempt,
-            |field| self.refuses(field, transmit),
-        )
+        degrade(error, &self.refused, present, attempt, |field| {
+            self.refuses(field, datagram)
+        })
     }
 
     /// Whether the kernel refuses a datagram for the control message of this field alone. It says the
     /// same of an IPv6 source that is not there.
-    fn refuses(&self, field: Field, transmit: &Transmit<'_>) -> bool {
+    fn refuses(&self, field: Field, datagram: &Datagram<'_>) -> bool {
         let context = Context {
-            family: Family::of(&transmit.destination),
+            family: Family::of(datagram.destination),
             socket_tos: Tos::from_byte(self.default_tos.load(Ordering::Relaxed)),
             without: !field.bit(),
             unpin_source: false,
-        };
-        let options = MessageOptions {
-            source: None,
-            ..transmit.options
         };
         if field == Field::Timestamp {
             // Main may never have sent a probe.
             let _ = report_sent_times(self.main().as_fd());
         }
-        let mut probe = Transmit::new(&[], transmit.destination).with_options(options);
-        probe.probe = transmit.probe;
-        let destination = self.name(&transmit.destination);
+        let mut probe = Datagram::new(&[], datagram.destination, datagram.options);
+        probe.probe = datagram.probe;
+        let destination = self.name(datagram.destination);
         let control = context.encode(&probe);
         probe_message(self.main().as_fd(), &destination, control.as_bytes())
             .is_err_and(|error| is_refusal(&error))
@@ -323,7 +366,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
-    use crate::socket::Config;
+    use crate::{MessageOptions, PackedOptions, socket::Config};
 
     #[tokio::test]
     async fn what_the_kernel_refuses_is_found_without_a_datagram() {
@@ -347,14 +390,15 @@ mod tests {
                 Ipv6Addr::LOCALHOST.into()
             });
             let good = MessageOptions::NONE.with_ttl(9).with_tos(8);
-            let transmit = Transmit::new(b"x", to).with_options(good);
-            assert!(!socket.refuses(Field::Ttl, &transmit), "{local}");
-            assert!(!socket.refuses(Field::Tos, &transmit), "{local}");
+            let datagram = Datagram::new(b"x", &to, PackedOptions::from(&good));
+            assert!(!socket.refuses(Field::Ttl, &datagram), "{local}");
+            assert!(!socket.refuses(Field::Tos, &datagram), "{local}");
             let error = socket.try_recv(&mut [0; 9]).expect_err("nothing was sent");
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
             if to.is_ipv4() {
                 // Out of the kernel's range, so it stands for a message that it does not know.
-                let bad = Transmit::new(b"x", to).with_options(good.with_ttl(0));
+                let bad = PackedOptions::from(&good.with_ttl(0));
+                let bad = Datagram::new(b"x", &to, bad);
                 assert!(socket.refuses(Field::Ttl, &bad), "{local}");
                 assert!(!socket.refuses(Field::Tos, &bad), "{local}");
             }
