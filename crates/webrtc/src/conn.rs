@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use perpacket_udp::{Capabilities, Error, RecvMeta, Transmit, UdpSocket};
+use perpacket_udp::{Capabilities, Error, RecvMeta, UdpSocket};
 use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
@@ -19,7 +19,7 @@ use crate::{
     dont_fragment::with_dont_fragment,
     guard::{Guard, Query},
     net::CustomNet,
-    port::{Outgoing, Port},
+    port::{Addressed, Outgoing, Port},
     probe::{Egress, Exit, ExitSocket},
     send_to::{SendTo, Transmits, Waiting},
 };
@@ -166,12 +166,12 @@ impl CustomConn {
     /// Counts what came in, and says whether the stack is to have it.
     fn accept(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
         if let Some(cause) = self.guard.refuses(datagram, meta.source) {
-            let refused = Outgoing::dropped(datagram, meta.source);
-            self.port.dropped(&refused, datagram.len(), cause);
+            self.port.refused(datagram, meta.source, cause);
             return false;
         }
         if meta.truncated {
-            self.port.truncated(datagram, meta.source);
+            self.port
+                .refused(datagram, meta.source, DropCause::Truncated);
             return false;
         }
         self.port.arrived(datagram, meta)
@@ -179,50 +179,42 @@ impl CustomConn {
 
     /// Sends a datagram as the policy has it, and counts it, if there is room for it: whether there was.
     #[inline]
-    fn try_transmit(&self, datagram: &mut Transmit<'_>) -> bool {
-        let outgoing = self.port.outgoing(datagram);
-        match self.asking(datagram) {
-            None => self.give(datagram, &outgoing),
-            Some(asking) => {
-                let mut datagram = *datagram;
-                datagram.contents = &asking;
-                self.give(&datagram, &outgoing)
-            }
-        }
-    }
-
-    #[inline]
-    fn give(&self, datagram: &Transmit<'_>, outgoing: &Outgoing) -> bool {
+    fn try_transmit(&self, contents: &[u8], target: &SocketAddr) -> bool {
+        let outgoing = self.port.outgoing(contents, target);
+        let asking = self.asking(contents, &outgoing);
+        let datagram = Addressed::to(target, asking.as_deref().unwrap_or(contents));
         let port = &self.port;
         // Whoever closes the connection waits for no more than this.
-        let sent =
-            (self.way_out.0.get().as_ref()).map(|socket| port.try_send(socket, datagram, outgoing));
+        let sent = (self.way_out.0.get().as_ref())
+            .map(|socket| port.try_send(socket, datagram, &outgoing));
         let Some(sent) = sent else {
-            port.dropped(outgoing, datagram.contents.len(), DropCause::Closed);
+            port.not_sent(datagram, &outgoing, DropCause::Closed);
             return true;
         };
-        port.settle(sent, &port.local, datagram, outgoing)
+        port.settle(sent, &port.local, datagram, &outgoing)
     }
 
-    async fn transmit_once_there_is_room(&self, mut datagram: Transmit<'_>) {
-        let outgoing = self.port.outgoing(&mut datagram);
-        let Some(socket) = self.way_out.0.cloned() else {
-            let length = datagram.contents.len();
-            return self.port.dropped(&outgoing, length, DropCause::Closed);
-        };
-        let asking = self.asking(&datagram);
-        datagram.contents = asking.as_deref().unwrap_or(datagram.contents);
-        self.port.send(&socket, &datagram, &outgoing).await;
+    /// Apart, so that a send which need not wait has no room for this on its stack.
+    #[cold]
+    fn wait_and_transmit<'a>(&'a self, contents: &'a [u8], target: &SocketAddr) -> Waiting<'a> {
+        Box::pin(self.transmit_once_there_is_room(contents, *target))
+    }
+
+    async fn transmit_once_there_is_room(&self, contents: &[u8], target: SocketAddr) {
+        let outgoing = self.port.outgoing(contents, &target);
+        let asking = self.asking(contents, &outgoing);
+        let datagram = Addressed::to(&target, asking.as_deref().unwrap_or(contents));
+        match self.way_out.0.cloned() {
+            Some(socket) => self.port.send(&socket, datagram, &outgoing).await,
+            None => self.port.not_sent(datagram, &outgoing, DropCause::Closed),
+        }
     }
 
     /// What goes out in place of a datagram, where a TURN server is to be asked to keep it whole.
     #[inline]
-    fn asking(&self, datagram: &Transmit<'_>) -> Option<Vec<u8>> {
-        let asks = self.port.hub.dont_fragment
-            && self.guard.is_relay()
-            && datagram.options.df_bit == Some(true);
-        if asks {
-            with_dont_fragment(datagram.contents)
+    fn asking(&self, contents: &[u8], outgoing: &Outgoing) -> Option<Vec<u8>> {
+        if self.port.hub.dont_fragment && self.guard.is_relay() && outgoing.forbids_fragments() {
+            with_dont_fragment(contents)
         } else {
             None
         }
@@ -231,12 +223,14 @@ impl CustomConn {
 
 impl Transmits for CustomConn {
     #[inline]
-    fn transmit<'a>(&'a self, datagram: &mut Transmit<'a>) -> Option<Waiting<'a>> {
-        self.guard.sending(datagram.contents, &datagram.destination);
-        if self.try_transmit(datagram) {
+    fn transmit<'a>(&'a self, contents: &'a [u8], target: &SocketAddr) -> Option<Waiting<'a>> {
+        self.guard.sending(contents, target);
+        if self.try_transmit(contents, target) {
             return None;
         }
-        Some(Box::pin(self.transmit_once_there_is_room(*datagram)))
+        Some(Box::pin(
+            self.transmit_once_there_is_room(contents, *target),
+        ))
     }
 }
 

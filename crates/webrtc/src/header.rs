@@ -5,12 +5,9 @@ use std::{
     sync::OnceLock,
 };
 
-use perpacket_udp::{DfMode, MessageOptions, Support, Tos, UdpSocket};
+use perpacket_udp::{DfMode, MessageOptions, PackedOptions, Support, Tos, UdpSocket};
 
-use crate::{
-    PacketClass,
-    policy::{Packed, is_v4},
-};
+use crate::{PacketClass, policy::is_v4};
 
 /// The fields of an IP header that a policy decides about, as a datagram went out with them: what was asked for, and
 /// else what the socket has.
@@ -48,6 +45,8 @@ pub struct Sent {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SentWith(u64);
 
+/// The options have the bits below these.
+const _: () = assert!(PackedOptions::BITS <= 59);
 /// One was sent.
 const SENT: u64 = 1 << 63;
 /// Over IPv4.
@@ -81,23 +80,18 @@ impl SocketDefaults {
         &self,
         socket: &UdpSocket,
         target: &SocketAddr,
-        options: Packed,
+        options: PackedOptions,
     ) -> SentWith {
         let v4 = is_v4(target);
         let asked = &self.0[usize::from(v4)];
         if asked.get().is_none() {
             asked.get_or_init(|| of_socket(socket, v4));
         }
-        let can = socket.capabilities();
-        let flag = |flag, is_set| if is_set { flag } else { 0 };
-        SentWith(
-            options.values()
-                | SENT
-                | flag(V4, v4)
-                | flag(NO_TTL, can.ttl == Support::None)
-                | flag(NO_DF_BIT, can.df_bit == Support::None)
-                | flag(NO_TOS, can.tos == Support::None),
-        )
+        let mut word = options.bits() | SENT | if v4 { V4 } else { 0 };
+        if !socket.takes_all_options() {
+            word |= not_said(socket);
+        }
+        SentWith(word)
     }
 
     /// What the header of that datagram said.
@@ -108,7 +102,7 @@ impl SocketDefaults {
         }
         let default = self.0[usize::from(is(V4))].get();
         let mut header = default.copied().unwrap_or_default();
-        let options = MessageOptions::from(Packed::from_word(word));
+        let options = MessageOptions::from(PackedOptions::from_bits(word));
         if !is(NO_TTL) {
             header.ttl = options.ttl.or(header.ttl);
         }
@@ -121,6 +115,19 @@ impl SocketDefaults {
         }
         header
     }
+}
+
+#[cold]
+fn not_said(socket: &UdpSocket) -> u64 {
+    let can = socket.capabilities();
+    [
+        (NO_TTL, can.ttl),
+        (NO_DF_BIT, can.df_bit),
+        (NO_TOS, can.tos),
+    ]
+    .into_iter()
+    .filter(|(_, support)| *support == Support::None)
+    .fold(0, |word, (flag, _)| word | flag)
 }
 
 #[cold]
@@ -149,7 +156,7 @@ mod tests {
         let target = ([127, 0, 0, 1], 9).into();
         let defaults = SocketDefaults::default();
         let header = |options| {
-            let sent = defaults.sent_with(&v4, &target, Packed::from(&options));
+            let sent = defaults.sent_with(&v4, &target, PackedOptions::from(&options));
             defaults.header(SentWith::from_word(sent.word()))
         };
         assert_eq!(defaults.header(SentWith::default()), SentHeader::default());

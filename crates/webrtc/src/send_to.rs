@@ -1,11 +1,11 @@
 use std::{
     future::Future,
+    mem,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
-use perpacket_udp::Transmit;
 use tokio::task::coop::poll_proceed;
 
 /// Waits for room in a socket, and sends then.
@@ -15,7 +15,7 @@ pub(crate) type Waiting<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 pub(crate) trait Transmits {
     /// Sends a datagram with the options that the policy has for it, and counts it. What has to wait for room
     /// is returned: it is rare, and takes more memory than all the rest of a send.
-    fn transmit<'a>(&'a self, datagram: &mut Transmit<'a>) -> Option<Waiting<'a>>;
+    fn transmit<'a>(&'a self, contents: &'a [u8], target: &SocketAddr) -> Option<Waiting<'a>>;
 }
 
 /// The future of [`Conn::send_to`](webrtc_util::Conn::send_to). One is made for each datagram, so it is
@@ -51,9 +51,10 @@ impl<T: Transmits> Future for SendTo<'_, T> {
             waiting,
         } = &mut *self;
         if waiting.is_none() {
-            // As with the sockets of tokio, who sends in a loop gives way to others now and then.
-            ready!(poll_proceed(cx)).made_progress();
-            match conn.transmit(&mut Transmit::new(contents, *target)) {
+            // As with the sockets of tokio, who sends in a loop gives way to others now and then. What would give back
+            // this turn if there was no progress is not asked for its word: there always is.
+            mem::forget(ready!(poll_proceed(cx)));
+            match conn.transmit(contents, target) {
                 None => return Poll::Ready(Ok(contents.len())),
                 Some(room) => *waiting = Some(room),
             }

@@ -72,6 +72,30 @@ pub struct RtpStream {
 #[must_use]
 #[inline]
 pub fn classify(datagram: &[u8]) -> Classified {
+    match srtp(datagram) {
+        // It is most of what there is.
+        Some(rtp) => Classified {
+            class: PacketClass::Srtp,
+            rtp: Some(rtp),
+            relayed: None,
+        },
+        None => classify_wrapped(datagram),
+    }
+}
+
+/// The stream, if the datagram is SRTP that is not wrapped.
+#[inline]
+pub(crate) fn srtp(datagram: &[u8]) -> Option<RtpStream> {
+    match *datagram {
+        // RFC 5761 §4: RTCP packet types are 192..=223, and the RTP payload types that would look
+        // the same, 64..=95 with the marker bit, are not to be used where RTP and RTCP share a port.
+        [128..=191, 192..=223, ..] => None,
+        [128..=191, ..] => rtp_stream(datagram),
+        _ => None,
+    }
+}
+
+fn classify_wrapped(datagram: &[u8]) -> Classified {
     match relayed_payload(datagram) {
         Some((relayed, payload)) if !payload.is_empty() => Classified {
             relayed: Some(relayed),
@@ -82,7 +106,6 @@ pub fn classify(datagram: &[u8]) -> Classified {
 }
 
 /// Classifies without a look inside TURN wrappers.
-#[inline]
 fn classify_unwrapped(datagram: &[u8]) -> Classified {
     let mut rtp = None;
     let class = match *datagram {
@@ -93,14 +116,11 @@ fn classify_unwrapped(datagram: &[u8]) -> Classified {
         },
         [20..=63, ..] if datagram.len() >= DTLS_MIN_LEN => PacketClass::Dtls,
         [64..=79, ..] if relayed_payload(datagram).is_some() => PacketClass::Turn,
-        // RFC 5761 §4: RTCP packet types are 192..=223, and the RTP payload types that would look
-        // the same, 64..=95 with the marker bit, are not to be used where RTP and RTCP share a port.
         [128..=191, 192..=223, ..] if datagram.len() >= RTCP_MIN_LEN => PacketClass::Srtcp,
-        [128..=191, ..] => {
-            rtp = rtp_stream(datagram);
+        _ => {
+            rtp = srtp(datagram);
             rtp.map_or(PacketClass::Other, |_| PacketClass::Srtp)
         }
-        _ => PacketClass::Other,
     };
     Classified {
         class,

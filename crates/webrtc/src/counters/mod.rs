@@ -168,7 +168,11 @@ impl Counters {
         self.of(peer, PEERS).class(class).sent(bytes);
     }
 
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "calls are a good part of what a send takes"
+    )]
+    #[inline(always)]
     pub(crate) fn sent_with(
         &self,
         peer: &SocketAddr,

@@ -1,7 +1,6 @@
 use std::{any::Any, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use perpacket_udp::Transmit;
 use webrtc_util::Conn;
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
 use crate::{
     DropCause, PacketClass, StunClass, StunHeader,
     policy::key,
-    port::Outgoing,
+    port::{Addressed, Outgoing},
     probe::{Egress, Exit, ExitSocket},
     send_to::{SendTo, Transmits, Waiting},
 };
@@ -38,33 +37,40 @@ impl Drop for MuxConn {
 /// By which socket a datagram goes that found no room there, and to whom.
 struct Full<'a> {
     socket: usize,
-    datagram: Transmit<'a>,
+    contents: &'a [u8],
+    target: SocketAddr,
+    destination: SocketAddr,
     outgoing: Outgoing,
 }
 
 impl MuxConn {
     /// Sends a datagram as the policy has it, and counts it, if there is room for it.
     #[inline]
-    fn try_transmit<'a>(&self, datagram: &mut Transmit<'a>) -> Option<Full<'a>> {
+    fn try_transmit<'a>(&self, contents: &'a [u8], target: &SocketAddr) -> Option<Full<'a>> {
         let port = &self.flow.port;
-        let outgoing = port.outgoing(datagram);
-        let length = datagram.contents.len();
-        if self.flow.queue.is_closed() {
-            port.dropped(&outgoing, length, DropCause::Closed);
-            return None;
-        }
-        let Some((via, target)) = self.route(datagram, &outgoing) else {
-            port.dropped(&outgoing, length, DropCause::Unreachable);
-            return None;
+        let mut outgoing = port.outgoing(contents, target);
+        let drop_for = |cause| {
+            port.not_sent(Addressed::to(target, contents), &outgoing, cause);
+            None
         };
-        datagram.destination = target;
-        datagram.options.source = datagram.options.source.or(via.local);
+        if self.flow.queue.is_closed() {
+            return drop_for(DropCause::Closed);
+        }
+        let Some((via, destination)) = self.route(contents, target, outgoing.class) else {
+            return drop_for(DropCause::Unreachable);
+        };
+        outgoing.source = outgoing.source.or(via.local);
+        let datagram = Addressed {
+            contents,
+            target,
+            destination: &destination,
+        };
         let socket = via.socket;
         // Whoever closes the mux waits for no more than this.
         let sent = (self.shared.sockets.get().as_ref())
             .map(|sockets| port.try_send(&sockets[socket], datagram, &outgoing));
         let Some(sent) = sent else {
-            port.dropped(&outgoing, length, DropCause::Closed);
+            port.not_sent(datagram, &outgoing, DropCause::Closed);
             return None;
         };
         if port.settle(sent, &self.shared.locals[socket], datagram, &outgoing) {
@@ -72,31 +78,45 @@ impl MuxConn {
         }
         Some(Full {
             socket,
-            datagram: *datagram,
+            contents,
+            target: *target,
+            destination,
             outgoing,
         })
     }
 
+    #[cold]
+    fn wait_and_transmit<'a>(&'a self, full: Full<'a>) -> Waiting<'a> {
+        Box::pin(self.transmit_once_there_is_room(full))
+    }
+
     async fn transmit_once_there_is_room(&self, full: Full<'_>) {
         let port = &self.flow.port;
-        let Full {
-            socket,
-            datagram,
-            outgoing,
-        } = full;
+        let datagram = Addressed {
+            contents: full.contents,
+            target: &full.target,
+            destination: &full.destination,
+        };
         match self.shared.sockets.cloned() {
-            Some(sockets) => port.send(&sockets[socket], &datagram, &outgoing).await,
-            None => port.dropped(&outgoing, datagram.contents.len(), DropCause::Closed),
+            Some(sockets) => {
+                let socket = &sockets[full.socket];
+                port.send(socket, datagram, &full.outgoing).await;
+            }
+            None => port.not_sent(datagram, &full.outgoing, DropCause::Closed),
         }
     }
 
     /// From where and to whom a datagram goes.
-    fn route(&self, datagram: &Transmit<'_>, outgoing: &Outgoing) -> Option<(Via, SocketAddr)> {
+    fn route(
+        &self,
+        contents: &[u8],
+        target: &SocketAddr,
+        class: PacketClass,
+    ) -> Option<(Via, SocketAddr)> {
         let Self { shared, flow } = self;
-        let target = datagram.destination;
-        let peer = key(target);
-        if outgoing.class == PacketClass::Stun
-            && let Some(header) = StunHeader::parse(datagram.contents)
+        let peer = key(*target);
+        if class == PacketClass::Stun
+            && let Some(header) = StunHeader::parse(contents)
         {
             match header.class {
                 StunClass::SuccessResponse | StunClass::ErrorResponse => {
@@ -123,15 +143,15 @@ impl MuxConn {
         shared
             .routes
             .towards(peer)
-            .or_else(|| Some((shared.via_towards(target)?, target)))
+            .or_else(|| Some((shared.via_towards(*target)?, *target)))
     }
 }
 
 impl Transmits for MuxConn {
     #[inline]
-    fn transmit<'a>(&'a self, datagram: &mut Transmit<'a>) -> Option<Waiting<'a>> {
-        let full = self.try_transmit(datagram)?;
-        Some(Box::pin(self.transmit_once_there_is_room(full)))
+    fn transmit<'a>(&'a self, contents: &'a [u8], target: &SocketAddr) -> Option<Waiting<'a>> {
+        let full = self.try_transmit(contents, target)?;
+        Some(self.wait_and_transmit(full))
     }
 }
 
@@ -172,7 +192,10 @@ impl Conn for MuxConn {
         loop {
             match self.flow.queue.pop(buffer).await {
                 Some(Popped::Datagram(length, source)) => return Ok((length, source)),
-                Some(Popped::Truncated(source)) => self.flow.port.truncated(buffer, source),
+                Some(Popped::Truncated(source)) => {
+                    let port = &self.flow.port;
+                    port.refused(buffer, source, DropCause::Truncated);
+                }
                 None => return Err(webrtc_util::Error::ErrUseClosedNetworkConn),
             }
         }

@@ -12,11 +12,7 @@ use super::{
     refused::Refused,
     routes::{Asker, Proof},
 };
-use crate::{
-    DropCause, PacketClass, StunClass, StunHeader, StunMethod,
-    policy::key,
-    port::{Outgoing, Port},
-};
+use crate::{DropCause, PacketClass, StunClass, StunHeader, StunMethod, policy::key, port::Port};
 
 /// What ICE reads at most.
 const BUFFER: usize = 8192;
@@ -121,9 +117,7 @@ impl Shared {
             Refusal::Closed => self.refused.count(Refused::UnknownSource),
             Refusal::Full | Refusal::TooManyUnproved => {
                 self.refused.count(Refused::QueueFull);
-                let outgoing = Outgoing::dropped(datagram, source);
-                flow.port
-                    .dropped(&outgoing, datagram.len(), DropCause::QueueFull);
+                flow.port.refused(datagram, source, DropCause::QueueFull);
             }
         }
     }

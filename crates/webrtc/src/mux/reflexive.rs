@@ -2,7 +2,6 @@
 
 use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
-use perpacket_udp::Transmit;
 use stun::{
     agent::TransactionId,
     fingerprint::FINGERPRINT,
@@ -11,7 +10,7 @@ use stun::{
 use tokio::{sync::oneshot, task::JoinSet};
 
 use super::{AddressFamily, MuxError, Shared, check, routes::Asker};
-use crate::{StunClass, StunHeader, policy::key};
+use crate::{StunClass, StunHeader, policy::key, port::Addressed};
 
 /// RFC 8489 §6.2.1: the first wait for an answer, how many requests there are, and how long the
 /// last one waits, in first waits.
@@ -193,10 +192,10 @@ impl Shared {
         mut answer: oneshot::Receiver<Vec<u8>>,
     ) -> Option<Vec<u8>> {
         for wait in waits() {
-            let mut request = Transmit::new(request, server);
-            let outgoing = self.port.outgoing(&mut request);
+            let outgoing = self.port.outgoing(request, &server);
+            let request = Addressed::to(&server, request);
             let sockets = self.sockets.cloned()?;
-            self.port.send(&sockets[socket], &request, &outgoing).await;
+            self.port.send(&sockets[socket], request, &outgoing).await;
             drop(sockets);
             if let Ok(answer) = tokio::time::timeout(wait, &mut answer).await {
                 return answer.ok();

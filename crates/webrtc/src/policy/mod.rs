@@ -8,10 +8,14 @@ mod peers;
 mod rfc8837;
 mod words;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
-use perpacket_udp::{MessageOptions, OptionsError};
+use perpacket_udp::{MessageOptions, OptionsError, PackedOptions};
 
 use live::{Live, Packs};
 use peers::Peers;
@@ -187,6 +191,22 @@ pub struct PolicySnapshot {
     pub peers: Vec<(SocketAddr, Overrides)>,
 }
 
+/// What a policy has for one datagram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) options: PackedOptions,
+    pub(crate) source: Option<IpAddr>,
+}
+
+impl From<Resolved> for MessageOptions {
+    fn from(Resolved { options, source }: Resolved) -> Self {
+        Self {
+            source,
+            ..options.into()
+        }
+    }
+}
+
 impl Policy {
     /// Sets nothing: every datagram goes out as the system sends it.
     #[must_use]
@@ -312,14 +332,15 @@ impl Policy {
     /// The options of a datagram of this class to this peer, outside of any session.
     #[must_use]
     pub fn resolve(&self, peer: SocketAddr, class: PacketClass) -> MessageOptions {
-        self.resolve_packet(&peer, &peer, class, None, None).0
+        let resolved = self.resolve_packet(&peer, &peer, class, None, None);
+        resolved.into()
     }
 
     /// The options of this very datagram.
     #[must_use]
     pub fn resolve_datagram(&self, peer: SocketAddr, datagram: &Classified) -> MessageOptions {
-        self.resolve_packet(&peer, &peer, datagram.class, datagram.rtp, None)
-            .0
+        let resolved = self.resolve_packet(&peer, &peer, datagram.class, datagram.rtp, None);
+        resolved.into()
     }
 
     /// The options of a datagram of this class to this peer, of a session that has these options of its own. What
@@ -335,8 +356,12 @@ impl Policy {
     }
 
     /// All eight steps, for a datagram that is sent to `target`: behind a TURN relay, that is another
-    /// than the peer. Once more as a word, in which a source address does not fit.
-    #[inline]
+    /// than the peer.
+    #[expect(
+        clippy::inline_always,
+        reason = "calls are a good part of what a send takes"
+    )]
+    #[inline(always)]
     pub(crate) fn resolve_packet(
         &self,
         target: &SocketAddr,
@@ -344,28 +369,43 @@ impl Policy {
         class: PacketClass,
         rtp: Option<RtpStream>,
         session: Option<&LiveOverrides>,
-    ) -> (MessageOptions, Packed) {
+    ) -> Resolved {
         let shared = &*self.shared;
         let mut packed = shared.peers.resolve(peer, class);
         if let Some(session) = session {
             packed = packed.or(session.resolve(class));
         }
-        match shared.resolve_base(class, rtp) {
-            Some(base) if !packed.or(base).has_more() => {
-                let packed = packed.or(base);
-                (packed.into(), packed)
+        if let Some(base) = shared.resolve_base(class, rtp) {
+            packed = packed.or(base);
+            if !packed.has_more() {
+                return Resolved {
+                    options: packed.options(),
+                    source: None,
+                };
             }
-            _ => {
-                let session = session.map(Live::load);
-                let session = session.as_deref().map(Arc::as_ref);
-                let options = self.resolve_step_by_step(target, peer, class, rtp, session);
-                (options, Packed::from(&options))
-            }
+        }
+        self.resolve_all(target, peer, class, rtp, session)
+    }
+
+    #[cold]
+    fn resolve_all(
+        &self,
+        target: &SocketAddr,
+        peer: &SocketAddr,
+        class: PacketClass,
+        rtp: Option<RtpStream>,
+        session: Option<&LiveOverrides>,
+    ) -> Resolved {
+        let session = session.map(Live::load);
+        let session = session.as_deref().map(Arc::as_ref);
+        let options = self.resolve_step_by_step(target, peer, class, rtp, session);
+        Resolved {
+            options: PackedOptions::from(&options),
+            source: options.source,
         }
     }
 
     /// The same where something is set that does not fit into a word.
-    #[inline(never)]
     fn resolve_step_by_step(
         &self,
         target: &SocketAddr,

@@ -1,72 +1,20 @@
-use perpacket_udp::{Dscp, Ecn, MessageOptions, Tos};
+use perpacket_udp::{MessageOptions, PackedOptions};
 
 use super::Stream;
 
-/// [`MessageOptions`] in one word, so that a reader sees those of one moment without a lock. A source
-/// address does not fit; a flag says that there is more to them.
+/// [`PackedOptions`], and above them what else is to be known of them in the same moment: a source address does not
+/// fit, and a flag says that there is more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Packed(u64);
 
-/// A value in the word, and above it the bit that says that it is set.
-#[derive(Clone, Copy)]
-struct Field {
-    shift: u32,
-    width: u32,
-}
-
-const TTL: Field = Field::after(None, 8);
-const DF_BIT: Field = Field::after(Some(TTL), 1);
-const TOS: Field = Field::after(Some(DF_BIT), 8);
-const DSCP: Field = Field::after(Some(TOS), 6);
-const ECN: Field = Field::after(Some(DSCP), 2);
-const FLOW_LABEL: Field = Field::after(Some(ECN), 20);
-/// All of them.
-const VALUES: u64 = (FLOW_LABEL.is_set() << 1) - 1;
-// What else may be said of options has the bits above.
-const _: () = assert!(VALUES < 1 << 59);
+/// The options have the bits below.
+const LOWEST_FLAG: u32 = 60;
+const _: () = assert!(PackedOptions::BITS <= LOWEST_FLAG);
 const MORE: u64 = 1 << 63;
 const SSRCS: u64 = 1 << 62;
 const PAYLOAD_TYPES: u64 = 1 << 61;
-const ELSEWHERE: u64 = 1 << 60;
-
-impl Field {
-    const fn after(before: Option<Self>, width: u32) -> Self {
-        let shift = match before {
-            None => 0,
-            Some(before) => before.shift + before.width + 1,
-        };
-        Self { shift, width }
-    }
-
-    const fn is_set(self) -> u64 {
-        1 << (self.shift + self.width)
-    }
-
-    /// The value, and the bit that says that it is set.
-    const fn mask(self) -> u64 {
-        (self.is_set() << 1) - (1 << self.shift)
-    }
-
-    fn put(self, value: Option<impl Into<u64>>) -> u64 {
-        value.map_or(0, |value| self.is_set() | value.into() << self.shift)
-    }
-
-    #[inline]
-    fn get(self, word: u64) -> Option<u32> {
-        let value = word >> self.shift & ((1 << self.width) - 1);
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "no field is wider than 20 bits"
-        )]
-        (word & self.is_set() != 0).then_some(value as u32)
-    }
-
-    #[inline]
-    fn byte(self, word: u64) -> Option<u8> {
-        // Of a field that is no wider than a byte.
-        self.get(word).map(|value| value.to_le_bytes()[0])
-    }
-}
+const ELSEWHERE: u64 = 1 << LOWEST_FLAG;
+const FLAGS: u64 = MORE | SSRCS | PAYLOAD_TYPES | ELSEWHERE;
 
 impl Packed {
     pub(crate) const NONE: Self = Self(0);
@@ -82,10 +30,10 @@ impl Packed {
         self.0
     }
 
-    /// The options alone, without what else the word says; the upper bits are free.
+    /// The options alone, without what else the word says.
     #[inline]
-    pub(crate) const fn values(self) -> u64 {
-        self.0 & VALUES
+    pub(crate) const fn options(self) -> PackedOptions {
+        PackedOptions::from_bits(self.0)
     }
 
     /// The same, and something that does not fit.
@@ -134,35 +82,17 @@ impl Packed {
         self.0 & MORE != 0
     }
 
-    /// [`MessageOptions::or`].
+    /// [`MessageOptions::or`]; what is said of either is said of both.
     #[inline]
     pub(crate) fn or(self, fallback: Self) -> Self {
-        if self.0 == 0 || fallback.0 & VALUES == 0 {
-            return Self(self.0 | fallback.0);
-        }
-        let mut decided = 0;
-        for field in [TTL, DF_BIT, TOS, DSCP, ECN, FLOW_LABEL] {
-            if self.0 & field.is_set() != 0 {
-                decided |= field.mask();
-            }
-        }
-        if self.0 & TOS.is_set() != 0 {
-            decided |= DSCP.mask() | ECN.mask();
-        }
-        Self(self.0 | fallback.0 & !decided)
+        let flags = (self.0 | fallback.0) & FLAGS;
+        Self(self.options().or(fallback.options()).bits() | flags)
     }
 }
 
 impl From<&MessageOptions> for Packed {
     fn from(options: &MessageOptions) -> Self {
-        let packed = Self(
-            TTL.put(options.ttl)
-                | DF_BIT.put(options.df_bit)
-                | TOS.put(options.tos)
-                | DSCP.put(options.dscp.map(Dscp::value))
-                | ECN.put(options.ecn.map(Ecn::bits))
-                | FLOW_LABEL.put(options.flow_label),
-        );
+        let packed = Self(PackedOptions::from(options).bits());
         match options.source {
             None => packed,
             Some(_) => packed.and_more(),
@@ -172,58 +102,24 @@ impl From<&MessageOptions> for Packed {
 
 /// What fits.
 impl From<Packed> for MessageOptions {
-    #[inline]
-    fn from(Packed(word): Packed) -> Self {
-        Self {
-            ttl: TTL.byte(word),
-            df_bit: DF_BIT.get(word).map(|value| value != 0),
-            tos: TOS.byte(word),
-            dscp: DSCP
-                .byte(word)
-                .map(|value| Tos::from_byte(value << 2).dscp()),
-            ecn: ECN.byte(word).map(Ecn::from_bits),
-            source: None,
-            flow_label: FLOW_LABEL.get(word),
-        }
+    fn from(packed: Packed) -> Self {
+        packed.options().into()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    fn some_options() -> impl Strategy<Value = MessageOptions> {
-        use proptest::option::of;
-        (
-            of(1..=u8::MAX),
-            of(any::<bool>()),
-            of(any::<u8>()),
-            of(0..64u8),
-            of(0..4u8),
-            of(0..=0xf_ffffu32),
-        )
-            .prop_map(|(ttl, df_bit, tos, dscp, ecn, flow_label)| MessageOptions {
-                ttl,
-                df_bit,
-                tos,
-                dscp: dscp.map(|value| Dscp::new(value).expect("six bits")),
-                ecn: ecn.map(Ecn::from_bits),
-                source: None,
-                flow_label,
-            })
-    }
-
-    proptest! {
-        #[test]
-        fn words_do_as_options_do(one in some_options(), other in some_options()) {
-            let [a, b] = [one, other].map(|options| Packed::from(&options));
-            prop_assert_eq!(MessageOptions::from(a), one);
-            prop_assert_eq!(MessageOptions::from(a.or(b)), one.or(other));
-            prop_assert!(!a.or(b).has_more());
-            prop_assert!(a.and_more().or(b).has_more() && a.or(b.and_more()).has_more());
+    #[test]
+    fn what_is_said_of_options_stays() {
+        let [one, other] = [3, 4].map(|ttl| Packed::from(&MessageOptions::NONE.with_ttl(ttl)));
+        for [a, b] in [[one.and_more(), other], [one, other.and_more()]] {
+            assert!(a.or(b).has_more() && !a.or(b).has_streams());
+            assert_eq!(a.or(b).options(), one.options());
         }
+        let streams = Packed::NONE.and_streams(Stream::Ssrc(1));
+        assert!(one.or(streams).has_ssrcs() && !one.or(streams).has_payload_types());
     }
 
     #[test]

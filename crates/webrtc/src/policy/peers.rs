@@ -36,12 +36,20 @@ impl Peers {
     /// The options of one class for a peer, as far as they fit into a word.
     #[inline]
     pub(super) fn resolve(&self, peer: &SocketAddr, class: PacketClass) -> Packed {
+        if self.words.is_unused() {
+            return Packed::NONE;
+        }
         let peer = PeerKey::from(peer);
         let word = self.words.get(&peer.into());
         if word.is_elsewhere() {
-            return self.with(&peer, |set| set.resolve(class));
+            return self.resolve_elsewhere(&peer, class);
         }
         word
+    }
+
+    #[inline(never)]
+    fn resolve_elsewhere(&self, peer: &PeerKey, class: PacketClass) -> Packed {
+        self.with(peer, |set| set.resolve(class))
     }
 
     /// All that is set for a peer.

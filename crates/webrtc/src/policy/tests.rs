@@ -26,10 +26,8 @@ fn the_first_level_that_sets_a_field_wins() {
         ssrc: 7,
     };
     let resolve = || {
-        policy
-            .resolve_packet(&it, &it, class, Some(rtp), Some(&session))
-            .0
-            .ttl
+        let resolved = policy.resolve_packet(&it, &it, class, Some(rtp), Some(&session));
+        MessageOptions::from(resolved).ttl
     };
 
     assert_eq!(resolve(), None);
@@ -210,15 +208,14 @@ fn resolving_does_not_allocate() {
         ssrc: 7,
     };
     let resolve = || {
-        policy
-            .resolve_packet(
-                &peer("10.0.0.9:9"),
-                &peer("10.0.0.9:9"),
-                PacketClass::Srtp,
-                Some(rtp),
-                Some(&session),
-            )
-            .0
+        let resolved = policy.resolve_packet(
+            &peer("10.0.0.9:9"),
+            &peer("10.0.0.9:9"),
+            PacketClass::Srtp,
+            Some(rtp),
+            Some(&session),
+        );
+        MessageOptions::from(resolved)
     };
     assert_eq!(resolve().ttl, Some(9));
     let allocations = allocation_counter::measure(|| {
@@ -270,8 +267,8 @@ fn streams_change_at_one_moment() {
         ssrc: 7,
     });
     let look = || {
-        let (options, packed) = policy.resolve_packet(&it, &it, PacketClass::Srtp, rtp, None);
-        assert_eq!(MessageOptions::from(packed), options);
+        let resolved = policy.resolve_packet(&it, &it, PacketClass::Srtp, rtp, None);
+        let options = MessageOptions::from(resolved);
         (options.ttl, options.tos)
     };
     while_it_changes(

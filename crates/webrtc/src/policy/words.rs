@@ -1,5 +1,5 @@
 use std::{
-    hash::BuildHasher,
+    hash::{BuildHasher, Hash, Hasher},
     sync::{
         OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -55,10 +55,21 @@ const INDEX_BITS: u32 = 6;
 const INDEX: usize = 2 * SIZES - 1;
 
 /// What words are found by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) parts: [u64; 2],
     pub(super) number: u16,
+}
+
+impl Hash for Key {
+    /// An array would be hashed as bytes, and with its length.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [upper, lower] = self.parts;
+        state.write_u64(upper);
+        state.write_u64(lower);
+        state.write_u16(self.number);
+    }
 }
 
 impl Key {
@@ -89,6 +100,12 @@ impl From<Key> for PeerKey {
 }
 
 impl Words {
+    /// Whether nothing was ever set.
+    #[inline]
+    pub(super) fn is_unused(&self) -> bool {
+        self.tables.get().is_none()
+    }
+
     #[inline]
     pub(super) fn get(&self, key: &Key) -> Packed {
         let Some(tables) = self.tables.get() else {

@@ -21,7 +21,7 @@ use super::{
     request::MAX_LENGTH,
     target::Target,
 };
-use crate::{PacketClass, Session, TapGuard, policy::Packed, port::header_length};
+use crate::{Session, TapGuard, port::header_length};
 
 /// How many probes leave in a second, and how many at once.
 const RATE: (u32, u32) = (200, 64);
@@ -272,14 +272,11 @@ impl Prober {
                 Err(error.into())
             };
         }
-        port.counters
-            .sent(*remote, PacketClass::Stun, request.len());
-        let options = Packed::from(&transmit.options);
-        let with = port.sent_with(&exit.socket, &transmit.destination, options);
+        let with = port.probe_sent_with(&exit.socket, &transmit);
         let local = exit.socket.local_addr();
         // A mux that is closed waits for its sockets to be let go.
         drop(exit);
-        port.show(&local, PacketClass::Stun, &transmit, with);
+        port.probed(&local, &transmit, *remote, with);
 
         let arrival = timeout(probe.timeout, arrival).await;
         let stamped = aimed
