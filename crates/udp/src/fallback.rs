@@ -229,19 +229,25 @@ impl Socket {
 
     pub(crate) async fn recv_batch(&self, batch: &mut RecvBatch) -> io::Result<()> {
         let Refill {
-            bytes, datagrams, ..
+            bytes,
+            slot,
+            datagrams,
+            state: BatchState,
         } = batch.refill();
-        let meta = self.recv(bytes).await?;
-        datagrams.push((0..meta.len, meta));
+        let meta = self.recv(&mut bytes[..slot]).await?;
+        Refill::add(datagrams, 0, &meta, None);
         Ok(())
     }
 
     pub(crate) fn try_recv_batch(&self, batch: &mut RecvBatch) -> io::Result<()> {
         let Refill {
-            bytes, datagrams, ..
+            bytes,
+            slot,
+            datagrams,
+            state: BatchState,
         } = batch.refill();
-        let meta = self.try_recv(bytes)?;
-        datagrams.push((0..meta.len, meta));
+        let meta = self.try_recv(&mut bytes[..slot])?;
+        Refill::add(datagrams, 0, &meta, None);
         Ok(())
     }
 

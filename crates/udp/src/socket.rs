@@ -490,7 +490,9 @@ mod tests {
             assert!(matches!(send(refused), Err(Error::Options(_))));
         }
         let good = MessageOptions::NONE.with_ttl(9).with_source(to.ip());
-        assert_eq!(send(good).expect("sent"), 1);
+        let packed = PackedOptions::from(&good);
+        let sent = socket.send_packed(b"x", &to, packed, good.source.as_ref());
+        assert_eq!(sent.await.expect("sent"), 1);
         let meta = socket.recv_from(&mut [0; 9]).await.expect("received");
         assert_eq!(meta.ttl, socket.capabilities().recv_meta.then_some(9));
     }
