@@ -4,6 +4,7 @@
 # Fails when a test fails with the fork that passes without it.
 #
 #   bash tests/upstream/compare.sh
+#   bash tests/upstream/compare.sh --build    # builds them, and no more
 #
 # Needs the crate registry to build. The tests run in a network namespace of their own: no packet
 # leaves it, and those that ask a public STUN server fail on both sides.
@@ -103,6 +104,7 @@ for variant in stock fork; do
     echo "building the tests on $variant webrtc-util" >&2
     build "$variant"
 done
+[[ ${1:-} != --build ]] || exit 0
 
 status=0
 printf '%-12s %7s %7s %7s %7s\n' '' stock '' fork ''
