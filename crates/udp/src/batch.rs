@@ -1,9 +1,11 @@
-use std::{fmt, ops::Range};
+use std::{fmt, mem, ops::Range};
 
 use crate::{RecvMeta, imp};
 
-/// How many messages one system call brings at most.
+/// How many messages one system call brings at most, and at first: a new batch takes little time and memory, and who
+/// has much to receive soon has room for it.
 const MESSAGES: usize = 16;
+const FEW: usize = 2;
 
 /// Bytes of the largest message: any datagram, and any run of datagrams that the kernel has put together.
 const MESSAGE: usize = 65_536;
@@ -11,10 +13,12 @@ const MESSAGE: usize = 65_536;
 /// Datagrams that were received together, in storage that is used again: for
 /// [`UdpSocket::recv_batch`](crate::UdpSocket::recv_batch).
 ///
-/// It takes 1 MiB of address space, of which the system gives as much memory as was ever filled. One will
-/// do for every socket that one task reads.
+/// It has room for two messages of 64 KiB at first, and for more, up to 16, once there were as many as it has room
+/// for. One will do for every socket that one task reads.
 pub struct RecvBatch {
     bytes: Vec<u8>,
+    /// There were as many messages as there is room for.
+    full: bool,
     state: imp::BatchState,
     datagrams: Vec<(Range<usize>, RecvMeta)>,
 }
@@ -30,7 +34,8 @@ impl RecvBatch {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            bytes: vec![0; MESSAGES * MESSAGE],
+            bytes: vec![0; FEW * MESSAGE],
+            full: false,
             state: imp::BatchState::new(MESSAGES),
             datagrams: Vec::new(),
         }
@@ -60,11 +65,25 @@ impl RecvBatch {
     /// datagrams that were there.
     pub(crate) fn refill(&mut self) -> Refill<'_> {
         self.datagrams.clear();
+        if mem::take(&mut self.full) && self.bytes.len() < MESSAGES * MESSAGE {
+            self.make_room(2 * self.bytes.len());
+        }
         Refill {
             bytes: &mut self.bytes,
             slot: MESSAGE,
+            full: &mut self.full,
             state: &mut self.state,
             datagrams: &mut self.datagrams,
+        }
+    }
+
+    /// Has room for so many bytes. What was received before is gone.
+    pub(crate) fn make_room(&mut self, bytes: usize) {
+        self.datagrams.clear();
+        if self.bytes.len() < bytes {
+            // First, so that there are not both.
+            self.bytes = Vec::new();
+            self.bytes = vec![0; bytes.next_multiple_of(MESSAGE)];
         }
     }
 }
@@ -73,6 +92,8 @@ impl RecvBatch {
 pub(crate) struct Refill<'a> {
     pub(crate) bytes: &'a mut [u8],
     pub(crate) slot: usize,
+    /// To be told whether there were as many messages as there is room for.
+    pub(crate) full: &'a mut bool,
     pub(crate) state: &'a mut imp::BatchState,
     pub(crate) datagrams: &'a mut Vec<(Range<usize>, RecvMeta)>,
 }

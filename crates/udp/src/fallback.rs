@@ -231,6 +231,7 @@ impl Socket {
         let Refill {
             bytes,
             slot,
+            full: _full,
             datagrams,
             state: BatchState,
         } = batch.refill();
@@ -243,6 +244,7 @@ impl Socket {
         let Refill {
             bytes,
             slot,
+            full: _full,
             datagrams,
             state: BatchState,
         } = batch.refill();

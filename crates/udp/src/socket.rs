@@ -478,7 +478,7 @@ mod tests {
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
         let socket = UdpSocket::bind(any).expect("a socket");
         let to = socket.local_addr();
-        let send = |options: MessageOptions| {
+        let try_send = |options: MessageOptions| {
             let packed = PackedOptions::from(&options);
             socket.try_send_packed(b"x", &to, packed, options.source.as_ref())
         };
@@ -487,7 +487,7 @@ mod tests {
             MessageOptions::NONE.with_ttl(0),
             MessageOptions::NONE.with_source(v6),
         ] {
-            assert!(matches!(send(refused), Err(Error::Options(_))));
+            assert!(matches!(try_send(refused), Err(Error::Options(_))));
         }
         let good = MessageOptions::NONE.with_ttl(9).with_source(to.ip());
         let packed = PackedOptions::from(&good);

@@ -345,6 +345,48 @@ pub(crate) fn who_sends_too_fast_waits() -> Result<()> {
     })
 }
 
+/// What was asked for one by one came in a batch that had grown, and its rest is taken by one that has not.
+pub(crate) fn what_is_left_fits_into_a_new_batch() -> Result<()> {
+    const DATAGRAMS: usize = 14;
+    let lab = Lab::new();
+    let host = lab.host("host")?;
+    host.runtime()?.block_on(async {
+        let receiver = UdpSocket::builder("127.0.0.1:0".parse()?)
+            .recv_batches(true)
+            .recv_buffer(8 << 20)
+            .bind()?;
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0")?;
+        let mut buffer = vec![0; 65_536];
+        let mut most = 0;
+        // Each time there is room for twice as many as before.
+        for round in 0..5 {
+            for number in 0..DATAGRAMS {
+                sender.send_to(&numbered(number, 60_000), receiver.local_addr())?;
+            }
+            let meta = timeout(WITHIN, receiver.recv_from(&mut buffer)).await??;
+            ensure!(buffer[..meta.len] == numbered(0, 60_000), "{round}");
+            let mut next = 1;
+            while next < DATAGRAMS {
+                let mut batch = RecvBatch::new();
+                timeout(WITHIN, receiver.recv_batch(&mut batch)).await??;
+                most = most.max(batch.len());
+                for (datagram, meta) in batch.iter() {
+                    ensure!(
+                        !meta.truncated && datagram == numbered(next, 60_000),
+                        "{round}: {next}, {meta:?}"
+                    );
+                    next += 1;
+                }
+            }
+        }
+        ensure!(
+            most == DATAGRAMS - 1 || !full(&receiver),
+            "{most} at a time"
+        );
+        anyhow::Ok(())
+    })
+}
+
 /// What waits when the socket is dropped goes out.
 pub(crate) fn dropping_sends_what_waits() -> Result<()> {
     let lab = Lab::new();

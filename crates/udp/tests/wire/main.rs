@@ -84,6 +84,10 @@ fn main() -> ExitCode {
             batch::dropping_sends_what_waits,
         ),
         ("a_batch_one_by_one", batch::a_batch_one_by_one),
+        (
+            "what_is_left_fits_into_a_new_batch",
+            batch::what_is_left_fits_into_a_new_batch,
+        ),
         ("a_flapping_source_v4", address::a_flapping_source_v4),
         ("a_flapping_source_v6", address::a_flapping_source_v6),
         (

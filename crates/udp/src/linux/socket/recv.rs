@@ -194,11 +194,12 @@ impl Socket {
             return false;
         }
         let mut leftover = self.leftover.lock();
+        // It came in another batch, which may have more room.
+        batch.make_room(leftover.bytes.len());
         let Refill {
             bytes, datagrams, ..
         } = batch.refill();
         let mut at = 0;
-        // All of it has fitted into such a batch before.
         while let Some(meta) = leftover.pop(&mut bytes[at..]) {
             datagrams.push((at..at + meta.len, meta));
             at += meta.len;
@@ -211,10 +212,11 @@ impl Socket {
         let Refill {
             bytes,
             slot,
+            full,
             state,
             datagrams,
         } = batch.refill();
-        let slots = state.0.len();
+        let slots = state.0.len().min(bytes.len() / slot);
         loop {
             let result = receive_messages(
                 self.main().as_fd(),
@@ -228,8 +230,12 @@ impl Socket {
                 },
             );
             match result {
-                Ok(messages) if !datagrams.is_empty() => return Ok(messages < slots),
-                Ok(_) => {}
+                Ok(messages) => {
+                    *full |= messages == slots;
+                    if !datagrams.is_empty() {
+                        return Ok(messages < slots);
+                    }
+                }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => return Err(error),
             }
