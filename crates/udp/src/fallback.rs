@@ -181,6 +181,14 @@ impl Socket {
         }
     }
 
+    pub(crate) fn recv_ready(&self, buffer: &mut [u8]) -> io::Result<Option<RecvMeta>> {
+        match self.try_recv(buffer) {
+            Ok(meta) => Ok(Some(meta)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(crate) fn try_recv(&self, buffer: &mut [u8]) -> io::Result<RecvMeta> {
         loop {
             match self.socket.try_recv_from(buffer) {

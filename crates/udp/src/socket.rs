@@ -228,6 +228,18 @@ impl UdpSocket {
             .map_err(|source| self.receive_error(source))
     }
 
+    /// Receives one datagram if the runtime knows already that there is one: what is worth a try before one waits with
+    /// [`recv_from`](Self::recv_from), which may find one all the same.
+    ///
+    /// # Errors
+    /// As [`recv_from`](Self::recv_from).
+    #[inline]
+    pub fn try_recv_ready(&self, buffer: &mut [u8]) -> Result<Option<RecvMeta>, Error> {
+        self.socket
+            .recv_ready(buffer)
+            .map_err(|source| self.receive_error(source))
+    }
+
     /// Receives all datagrams that are there, and waits until there is one. Their number is in `batch`. Dropping the
     /// future before it is done loses nothing.
     ///

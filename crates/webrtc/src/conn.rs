@@ -1,3 +1,5 @@
+mod recv_from;
+
 use std::{
     any::Any,
     net::SocketAddr,
@@ -13,6 +15,7 @@ use tokio::{
 };
 use webrtc_util::Conn;
 
+use self::recv_from::RecvFrom;
 use crate::{
     DropCause,
     closable::Closable,
@@ -59,6 +62,15 @@ pub struct CustomConn {
     guard: Guard,
     closed: watch::Sender<bool>,
     remote: OnceLock<SocketAddr>,
+}
+
+/// What there was to receive.
+enum Received {
+    /// For the stack: its length, and who sent it.
+    Datagram(usize, SocketAddr),
+    /// Something that the stack must not have.
+    Refused,
+    Nothing,
 }
 
 /// The socket, until the connection is closed: webrtc-ice can keep a connection that it has closed.
@@ -123,6 +135,40 @@ impl CustomConn {
         socket
             .as_ref()
             .map_or(self.capabilities, |socket| socket.capabilities())
+    }
+
+    /// A datagram that is there already, as far as the runtime knows.
+    #[inline]
+    fn receive_now(&self, buffer: &mut [u8]) -> Received {
+        if !self.guard.is_settled() {
+            return Received::Nothing;
+        }
+        // Whoever closes the connection waits for no more than this.
+        let received = (self.way_out.0.get().as_ref()).map(|socket| socket.try_recv_ready(buffer));
+        match received {
+            Some(Ok(Some(meta))) if self.accept(&buffer[..meta.len], &meta) => {
+                Received::Datagram(meta.len, meta.source)
+            }
+            Some(Ok(Some(_))) => Received::Refused,
+            // Who waits sees an error again, and what to do about it.
+            Some(Ok(None) | Err(_)) | None => Received::Nothing,
+        }
+    }
+
+    /// Apart, so that who need not wait has no room for this on its stack.
+    #[cold]
+    fn wait_and_receive<'a>(&'a self, buffer: &'a mut [u8]) -> recv_from::Waiting<'a> {
+        Box::pin(async {
+            let mut closed = self.closed.subscribe();
+            let Some(socket) = self.way_out.0.cloned() else {
+                return Err(webrtc_util::Error::ErrUseClosedNetworkConn);
+            };
+            tokio::select! {
+                biased;
+                _ = closed.wait_for(|closed| *closed) => Err(webrtc_util::Error::ErrUseClosedNetworkConn),
+                received = self.receive(&socket, buffer) => Ok(received),
+            }
+        })
     }
 
     /// The next datagram for the stack that fits into `buffer`, as [`Conn::recv_from`] promises it.
@@ -228,9 +274,7 @@ impl Transmits for CustomConn {
         if self.try_transmit(contents, target) {
             return None;
         }
-        Some(Box::pin(
-            self.transmit_once_there_is_room(contents, *target),
-        ))
+        Some(self.wait_and_transmit(contents, target))
     }
 }
 
@@ -264,16 +308,16 @@ impl Conn for CustomConn {
     }
 
     /// Fails only once the connection is closed. Dropping the future loses no datagram.
-    async fn recv_from(&self, buffer: &mut [u8]) -> webrtc_util::Result<(usize, SocketAddr)> {
-        let mut closed = self.closed.subscribe();
-        let Some(socket) = self.way_out.0.cloned() else {
-            return Err(webrtc_util::Error::ErrUseClosedNetworkConn);
-        };
-        tokio::select! {
-            biased;
-            _ = closed.wait_for(|closed| *closed) => Err(webrtc_util::Error::ErrUseClosedNetworkConn),
-            received = self.receive(&socket, buffer) => Ok(received),
-        }
+    fn recv_from<'a, 'b, 'c>(
+        &'a self,
+        buffer: &'b mut [u8],
+    ) -> Pin<Box<dyn Future<Output = webrtc_util::Result<(usize, SocketAddr)>> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(RecvFrom::new(self, buffer))
     }
 
     async fn send(&self, datagram: &[u8]) -> webrtc_util::Result<usize> {

@@ -102,6 +102,12 @@ impl Guard {
         }
     }
 
+    /// Whether it shows what the socket is for, and no answer is awaited.
+    #[inline]
+    pub(crate) fn is_settled(&self) -> bool {
+        self.role.get().is_some() && self.query().is_none()
+    }
+
     /// Waits until it shows what the socket is for, but not for long.
     #[inline]
     pub(crate) async fn settled(&self) {

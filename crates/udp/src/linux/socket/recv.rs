@@ -101,6 +101,19 @@ impl Socket {
             .await
     }
 
+    #[inline]
+    pub(crate) fn recv_ready(&self, buffer: &mut [u8]) -> io::Result<Option<RecvMeta>> {
+        // Who waits reads the errors, too, and what is left of a batch.
+        if self.batches || self.errors.on() {
+            return Ok(None);
+        }
+        match (self.main).try_io(Interest::READABLE, |_| self.try_recv(buffer)) {
+            Ok(meta) => Ok(Some(meta)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     pub(crate) async fn recv_batch(&self, batch: &mut RecvBatch) -> io::Result<()> {
         if self.take_leftover(batch) {
             consume_budget().await;
