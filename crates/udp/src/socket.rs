@@ -1,7 +1,8 @@
 mod builder;
+mod send;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, OnceLock},
     time::SystemTime,
 };
@@ -12,8 +13,8 @@ pub(crate) use builder::Config;
 pub use builder::UdpSocketBuilder;
 
 use crate::{
-    BatchCounters, Capabilities, DfMode, Error, IcmpError, MessageOptions, OptionsError,
-    PackedOptions, RecvBatch, RecvMeta, Tos, Transmit, imp, transmit::Datagram,
+    BatchCounters, Capabilities, DfMode, Error, IcmpError, MessageOptions, RecvBatch, RecvMeta,
+    Tos, Transmit, imp,
 };
 
 /// A UDP socket that sends every datagram with its own [`MessageOptions`] and says of every datagram
@@ -114,95 +115,6 @@ impl UdpSocket {
     #[inline]
     pub fn takes_all_options(&self) -> bool {
         self.socket.takes_all_options()
-    }
-
-    /// Sends one datagram with these options. Waits only while the send buffer is full. Dropping the
-    /// future before it is done sends nothing.
-    ///
-    /// # Errors
-    /// [`Error::Options`] for options that do not fit the destination; [`Error::Send`] with what the
-    /// kernel said of this datagram, never of another.
-    pub async fn send_to(
-        &self,
-        contents: &[u8],
-        destination: SocketAddr,
-        options: &MessageOptions,
-    ) -> Result<usize, Error> {
-        self.send(&Transmit::new(contents, destination).with_options(*options))
-            .await
-    }
-
-    /// Sends one datagram; see [`send_to`](Self::send_to).
-    ///
-    /// # Errors
-    /// As [`send_to`](Self::send_to).
-    pub async fn send(&self, transmit: &Transmit<'_>) -> Result<usize, Error> {
-        transmit.options.validate_for(transmit.destination)?;
-        let datagram = transmit.datagram();
-        self.socket
-            .send(&datagram)
-            .await
-            .map_err(|source| send_error(&datagram, source))
-    }
-
-    /// Sends one datagram without waiting: a full send buffer is an [`Error::Send`] of the kind
-    /// [`WouldBlock`](std::io::ErrorKind::WouldBlock).
-    ///
-    /// # Errors
-    /// As [`send_to`](Self::send_to).
-    #[inline]
-    pub fn try_send(&self, transmit: &Transmit<'_>) -> Result<usize, Error> {
-        transmit.options.validate_for(transmit.destination)?;
-        let datagram = transmit.datagram();
-        self.socket
-            .try_send(&datagram)
-            .map_err(|source| send_error(&datagram, source))
-    }
-
-    /// The same with options that are packed already, and their source address beside them: what takes the fewest steps
-    /// for whoever keeps options by the thousand.
-    ///
-    /// # Errors
-    /// As [`send_to`](Self::send_to).
-    #[expect(clippy::inline_always, reason = "it calls one function")]
-    #[inline(always)]
-    pub fn try_send_packed(
-        &self,
-        contents: &[u8],
-        destination: &SocketAddr,
-        options: PackedOptions,
-        source: Option<&IpAddr>,
-    ) -> Result<usize, Error> {
-        let datagram = Datagram {
-            source,
-            ..Datagram::new(contents, destination, options)
-        };
-        validate(&datagram)?;
-        self.socket
-            .try_send(&datagram)
-            .map_err(|source| send_error(&datagram, source))
-    }
-
-    /// [`try_send_packed`](Self::try_send_packed), which waits for room in the send buffer.
-    ///
-    /// # Errors
-    /// As [`send_to`](Self::send_to).
-    pub async fn send_packed(
-        &self,
-        contents: &[u8],
-        destination: &SocketAddr,
-        options: PackedOptions,
-        source: Option<&IpAddr>,
-    ) -> Result<usize, Error> {
-        let datagram = Datagram {
-            source,
-            ..Datagram::new(contents, destination, options)
-        };
-        validate(&datagram)?;
-        self.socket
-            .send(&datagram)
-            .await
-            .map_err(|source| send_error(&datagram, source))
     }
 
     /// Receives one datagram into `buffer`. Dropping the future before it is done loses nothing.
@@ -311,7 +223,7 @@ impl UdpSocket {
             .map_err(|source| self.configure_error("ask for timestamps", source))
     }
 
-    /// What the socket has gathered; `None` where it was not made for [`Batching`].
+    /// What the socket has gathered; `None` where it was not made for [`Batching`](crate::Batching).
     #[must_use]
     pub fn batch_counters(&self) -> Option<BatchCounters> {
         self.socket.batch_counters()
@@ -319,7 +231,7 @@ impl UdpSocket {
 
     /// Has `f` called with every datagram that was queued and could not go out, and with what the kernel said. To be
     /// set once, before anything is sent: `false`, and nothing is changed, where it was set before or the socket was
-    /// not made for [`Batching`].
+    /// not made for [`Batching`](crate::Batching).
     pub fn on_dropped(
         &self,
         f: impl Fn(&Transmit<'_>, &std::io::Error) + Send + Sync + 'static,
@@ -407,31 +319,6 @@ impl Drop for UdpSocket {
     }
 }
 
-#[cold]
-#[inline]
-fn validate(datagram: &Datagram<'_>) -> Result<(), OptionsError> {
-    if datagram.source.is_none() && datagram.options.is_valid() {
-        Ok(())
-    } else {
-        validate_all(datagram)
-    }
-}
-
-#[inline(never)]
-fn validate_all(datagram: &Datagram<'_>) -> Result<(), OptionsError> {
-    let Transmit { options, .. } = datagram.transmit();
-    options.validate_for(*datagram.destination)
-}
-
-#[cold]
-fn send_error(datagram: &Datagram<'_>, source: std::io::Error) -> Error {
-    Error::Send {
-        destination: *datagram.destination,
-        length: datagram.contents.len(),
-        source,
-    }
-}
-
 /// Received datagrams carry the kernel's time as long as this lives: from [`UdpSocket::timestamps`].
 #[derive(Debug)]
 #[must_use = "dropping it turns the timestamps off"]
@@ -479,33 +366,4 @@ pub async fn send_with_options(
     options: &MessageOptions,
 ) -> Result<usize, Error> {
     socket.send_to(contents, destination, options).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn packed_options_are_checked_too() {
-        let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let socket = UdpSocket::bind(any).expect("a socket");
-        let to = socket.local_addr();
-        let try_send = |options: MessageOptions| {
-            let packed = PackedOptions::from(&options);
-            socket.try_send_packed(b"x", &to, packed, options.source.as_ref())
-        };
-        let v6 = "fd00::1".parse().expect("an address");
-        for refused in [
-            MessageOptions::NONE.with_ttl(0),
-            MessageOptions::NONE.with_source(v6),
-        ] {
-            assert!(matches!(try_send(refused), Err(Error::Options(_))));
-        }
-        let good = MessageOptions::NONE.with_ttl(9).with_source(to.ip());
-        let packed = PackedOptions::from(&good);
-        let sent = socket.send_packed(b"x", &to, packed, good.source.as_ref());
-        assert_eq!(sent.await.expect("sent"), 1);
-        let meta = socket.recv_from(&mut [0; 9]).await.expect("received");
-        assert_eq!(meta.ttl, socket.capabilities().recv_meta.then_some(9));
-    }
 }

@@ -48,7 +48,7 @@ impl UdpSocketBuilder {
         self
     }
 
-    /// Whether received datagrams carry the kernel's [`RecvMeta::timestamp`]. Off by default.
+    /// Whether received datagrams carry the kernel's [`RecvMeta::timestamp`](crate::RecvMeta::timestamp). Off by default.
     #[must_use]
     pub fn timestamps(mut self, timestamps: bool) -> Self {
         self.config.timestamps = timestamps;
@@ -61,7 +61,7 @@ impl UdpSocketBuilder {
     ///
     /// [`UdpSocket::recv_batch`] hands them out together, in storage of the caller's;
     /// [`UdpSocket::recv_from`] one by one, which copies those that have to wait. All datagrams of a run have
-    /// one [`RecvMeta::timestamp`].
+    /// one [`RecvMeta::timestamp`](crate::RecvMeta::timestamp).
     #[must_use]
     pub fn recv_batches(mut self, batches: bool) -> Self {
         self.config.recv_batches = batches;

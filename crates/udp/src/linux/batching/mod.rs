@@ -1,5 +1,6 @@
 //! What is sent through a socket that gathers: where it waits, and the plan by which it goes out.
 
+mod destination;
 mod plan;
 
 use std::{
