@@ -26,8 +26,8 @@ const fn larger(one: usize, other: usize) -> usize {
 /// Room for the options of a datagram that has nothing else, which is most of them.
 pub(super) type OptionsControl = Control<OPTIONS>;
 
-/// Room for all that a datagram can have which waits with others, and for the length of those in a run.
-pub(super) type GatheredControl =
+/// Room for a source as well, and for the length of the datagrams in a run.
+pub(super) type SourceControl =
     Control<{ OPTIONS + larger(V4_SOURCE, V6_SOURCE) + space(size_of::<u16>()) }>;
 
 /// Room for all messages of the larger family.
@@ -190,7 +190,7 @@ fn has_room(result: Result<(), Full>) {
 }
 
 /// Has the contents go out as a run of datagrams of so many bytes, of which the last may be shorter (`udp(7)`).
-pub(super) fn encode_segment(segment: u16, control: &mut GatheredControl) {
+pub(super) fn encode_segment(segment: u16, control: &mut SourceControl) {
     has_room(control.push(libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes()));
 }
 

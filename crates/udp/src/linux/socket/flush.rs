@@ -13,7 +13,7 @@ use tokio::task::consume_budget;
 use super::{
     super::{
         batching::{Admission, Apart, Batcher, Out, Run},
-        control::{GatheredControl, encode_segment},
+        control::{SourceControl, encode_segment},
         refused::is_refusal,
         sys::{MESSAGES, Name, Outbound, send_messages},
     },
@@ -24,7 +24,7 @@ use crate::{BatchCounters, DfMode, batching::OnDropped, transmit::Datagram};
 
 /// What goes before the contents of a message.
 struct Head {
-    control: GatheredControl,
+    control: SourceControl,
     destination: Name,
     pieces: Range<usize>,
 }
@@ -264,7 +264,7 @@ impl Socket {
             let begin = parts.len();
             out.datagrams.pieces(members, &mut parts);
             heads.push(Head {
-                control: GatheredControl::new(),
+                control: SourceControl::new(),
                 destination: self.name(first.destination),
                 pieces: begin..parts.len(),
             });

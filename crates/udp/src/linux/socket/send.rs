@@ -13,7 +13,7 @@ use tokio::io::Interest;
 
 use super::{
     super::{
-        control::{Context, Family, OptionsControl},
+        control::{Context, Family, OptionsControl, SourceControl},
         refused::{Field, degrade, is_refusal},
         sent::report_sent_times,
         sys::{Name, probe_message, register, send_message},
@@ -253,6 +253,12 @@ impl Socket {
         datagram: &Datagram<'_>,
         context: Context,
     ) -> io::Result<usize> {
+        if datagram.probe.is_none() && datagram.ip_options.is_none() {
+            let mut control = SourceControl::new();
+            context.encode_options(datagram.options, &mut control);
+            context.encode_source(datagram, &mut control);
+            return self.send_with(socket, datagram, control.as_bytes());
+        }
         if datagram.probe.is_some() && context.without & Field::Timestamp.bit() == 0 {
             // Without it the kernel refuses the number of the timestamp.
             let _ = report_sent_times(socket.as_fd());
