@@ -48,6 +48,7 @@ mod ip_options;
 mod json;
 mod marking;
 mod options;
+mod prefetch;
 mod quote;
 mod socket;
 mod transmit;
@@ -77,6 +78,7 @@ pub use ip_options::IpOptions;
 pub use json::MessageOptionsUpdate;
 pub use marking::{Dscp, Ecn, Tos};
 pub use options::MessageOptions;
+pub use prefetch::prefetch;
 pub use quote::{Quote, QuotedError};
 pub use socket::{
     IcmpErrors, Timestamps, UdpSocket, UdpSocketBuilder, create_socket_for_per_message_options,
