@@ -8,6 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use perpacket_udp::{
     Error, IcmpError, IcmpErrors, MessageOptions, RecvBatch, RecvMeta, Transmit, UdpSocket,
+    prefetch,
 };
 
 use crate::{
@@ -15,11 +16,12 @@ use crate::{
     counters::Counters,
     header::{Sent, SentWith},
     net::Hub,
-    policy::Packed,
+    policy::{Packed, PeerKey},
     probe::Egress,
     protection::Protection,
     relayed_payload,
     session::{SessionId, SessionState},
+    tap::Taps,
 };
 
 /// How many TURN channels of one socket are told apart.
@@ -354,17 +356,79 @@ impl Port {
     #[inline]
     pub(crate) fn arrived(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
         let classified = classify(datagram);
-        let peer = self.peer_of(&classified, meta.source);
         if !self.protection().admits(unwrapped(&classified, datagram)) {
-            let outgoing = Outgoing::dropped(datagram, peer);
-            self.dropped(&outgoing, datagram.len(), DropCause::Unprotected);
+            self.unprotected(&classified, datagram, meta);
             return false;
         }
+        let peer = self.peer_of(&classified, meta.source);
         self.counters.received(peer, classified.class, meta);
         !self
             .session
             .as_ref()
             .is_some_and(|session| session.taps.claim(datagram, meta))
+    }
+
+    /// The same for datagrams of one sender that came in together, each with its number; shows the numbers of those that
+    /// the peer connection is to have.
+    #[inline]
+    pub(crate) fn arrived_together<'a>(
+        &self,
+        datagrams: impl Iterator<Item = (usize, (&'a [u8], &'a RecvMeta))>,
+        mut admit: impl FnMut(usize),
+    ) {
+        let protection = self.protection();
+        let mut tally = None;
+        for (number, (datagram, meta)) in datagrams {
+            let classified = classify(datagram);
+            if !protection.admits(unwrapped(&classified, datagram)) {
+                self.unprotected(&classified, datagram, meta);
+                continue;
+            }
+            let relayed = classified.relayed.as_ref();
+            let peer = match relayed.map(|relayed| self.peer_behind(relayed, meta.source)) {
+                None => PeerKey::from(&meta.source),
+                Some(peer) => peer.into(),
+            };
+            let class = classified.class;
+            self.counters.tally(&mut tally, peer, class, meta);
+            if let Some(session) = &self.session
+                && !session.taps.is_empty()
+            {
+                // A tap may look at what has been counted.
+                self.counters.settle(&mut tally);
+                if session.taps.claim(datagram, meta) {
+                    continue;
+                }
+            }
+            admit(number);
+        }
+        self.counters.settle(&mut tally);
+    }
+
+    /// A datagram that nobody with the keys can have sent.
+    #[cold]
+    fn unprotected(&self, classified: &Classified, datagram: &[u8], meta: &RecvMeta) {
+        let peer = self.peer_of(classified, meta.source);
+        let outgoing = Outgoing::dropped(datagram, peer);
+        self.dropped(&outgoing, datagram.len(), DropCause::Unprotected);
+    }
+
+    /// Asks for what is looked at first when a datagram arrives.
+    #[inline]
+    pub(crate) fn prefetch_head(&self) {
+        prefetch(std::ptr::from_ref(&self.session).addr(), 1);
+        self.counters.prefetch_head();
+    }
+
+    /// Asks for what is looked at then.
+    #[inline]
+    pub(crate) fn prefetch(&self, rtp: Option<RtpStream>) {
+        if let Some(RtpStream { ssrc, .. }) = rtp {
+            self.protection().prefetch(ssrc);
+        }
+        if let Some(session) = &self.session {
+            prefetch(std::ptr::from_ref(&session.taps).addr(), size_of::<Taps>());
+        }
     }
 
     /// A datagram that did not fit into the buffer; `start` is what did.
