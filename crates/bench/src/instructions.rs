@@ -36,6 +36,9 @@ pub(crate) enum Counted {
     ReceiveStock,
     /// `CustomMux` likewise.
     ReceiveMux,
+    /// `CustomMux` of 10 peers, and of 1,000.
+    ReceiveMuxFew,
+    ReceiveMuxMany,
     /// `recvmsg` likewise.
     ReceiveFloor,
 }
@@ -108,9 +111,11 @@ pub(crate) fn work(counted: Counted, count: usize) -> Result<()> {
     match counted {
         Counted::BatchRun => return gathered(false, count),
         Counted::BatchFanOut => return gathered(true, count),
-        Counted::ReceiveStock => return receive(Reader::Stock, count),
-        Counted::ReceiveMux => return receive(Reader::Mux, count),
-        Counted::ReceiveFloor => return receive(Reader::Floor, count),
+        Counted::ReceiveStock => return receive(Reader::Stock, 100, count),
+        Counted::ReceiveMux => return receive(Reader::Mux, 100, count),
+        Counted::ReceiveMuxFew => return receive(Reader::Mux, 10, count),
+        Counted::ReceiveMuxMany => return receive(Reader::Mux, 1000, count),
+        Counted::ReceiveFloor => return receive(Reader::Floor, 100, count),
         Counted::Stock
         | Counted::NoOptions
         | Counted::Options

@@ -61,6 +61,14 @@ impl RecvBatch {
             .map(|(range, meta)| (&self.bytes[range.clone()], meta))
     }
 
+    /// One of the datagrams of the last receive, by its place among them.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, index: usize) -> Option<(&[u8], &RecvMeta)> {
+        let (range, meta) = self.datagrams.get(index)?;
+        Some((&self.bytes[range.clone()], meta))
+    }
+
     /// Where messages go: the bytes, how many of them are for each, what else the platform keeps, and the
     /// datagrams that were there.
     pub(crate) fn refill(&mut self) -> Refill<'_> {

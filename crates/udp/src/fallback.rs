@@ -312,6 +312,9 @@ impl Socket {
     }
 }
 
+/// Nothing is fetched early.
+pub(crate) fn prefetch(_address: usize, _bytes: usize) {}
+
 /// Datagrams come one by one.
 pub(crate) struct BatchState;
 

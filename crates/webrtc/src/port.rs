@@ -7,16 +7,18 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use perpacket_udp::{Error, IcmpError, IcmpErrors, RecvBatch, RecvMeta, UdpSocket};
+use perpacket_udp::{Error, IcmpError, IcmpErrors, RecvBatch, RecvMeta, UdpSocket, prefetch};
 
 use crate::{
-    Classified, DropCause, Event, PacketClass, Relayed, classify,
+    Classified, DropCause, Event, PacketClass, Relayed, RtpStream, classify,
     counters::Counters,
     net::Hub,
+    policy::PeerKey,
     probe::Egress,
     protection::Protection,
     relayed_payload,
     session::{SessionId, SessionState},
+    tap::Taps,
 };
 
 pub(crate) use outgoing::{Addressed, Outgoing, header_length};
@@ -125,17 +127,79 @@ impl Port {
     #[inline]
     pub(crate) fn arrived(&self, datagram: &[u8], meta: &RecvMeta) -> bool {
         let classified = classify(datagram);
-        let peer = self.peer_of(&classified, meta.source);
         if !self.protection().admits(unwrapped(&classified, datagram)) {
-            let length = datagram.len();
-            self.dropped(peer, classified.class, length, DropCause::Unprotected);
+            self.unprotected(&classified, datagram, meta);
             return false;
         }
+        let peer = self.peer_of(&classified, meta.source);
         self.counters.received(peer, classified.class, meta);
         !self
             .session
             .as_ref()
             .is_some_and(|session| session.taps.claim(datagram, meta))
+    }
+
+    /// The same for datagrams of one sender that came in together, each with its number; shows the numbers of those that
+    /// the peer connection is to have.
+    #[inline]
+    pub(crate) fn arrived_together<'a>(
+        &self,
+        datagrams: impl Iterator<Item = (usize, (&'a [u8], &'a RecvMeta))>,
+        mut admit: impl FnMut(usize),
+    ) {
+        let protection = self.protection();
+        let mut tally = None;
+        for (number, (datagram, meta)) in datagrams {
+            let classified = classify(datagram);
+            if !protection.admits(unwrapped(&classified, datagram)) {
+                self.unprotected(&classified, datagram, meta);
+                continue;
+            }
+            let relayed = classified.relayed.as_ref();
+            let peer = match relayed.map(|relayed| self.peer_behind(relayed, meta.source)) {
+                None => PeerKey::from(&meta.source),
+                Some(peer) => peer.into(),
+            };
+            let class = classified.class;
+            self.counters.tally(&mut tally, peer, class, meta);
+            if let Some(session) = &self.session
+                && !session.taps.is_empty()
+            {
+                // A tap may look at what has been counted.
+                self.counters.settle(&mut tally);
+                if session.taps.claim(datagram, meta) {
+                    continue;
+                }
+            }
+            admit(number);
+        }
+        self.counters.settle(&mut tally);
+    }
+
+    /// A datagram that nobody with the keys can have sent.
+    #[cold]
+    fn unprotected(&self, classified: &Classified, datagram: &[u8], meta: &RecvMeta) {
+        let peer = self.peer_of(classified, meta.source);
+        let length = datagram.len();
+        self.dropped(peer, classified.class, length, DropCause::Unprotected);
+    }
+
+    /// Asks for what is looked at first when a datagram arrives.
+    #[inline]
+    pub(crate) fn prefetch_head(&self) {
+        prefetch(std::ptr::from_ref(&self.session).addr(), 1);
+        self.counters.prefetch_head();
+    }
+
+    /// Asks for what is looked at then.
+    #[inline]
+    pub(crate) fn prefetch(&self, rtp: Option<RtpStream>) {
+        if let Some(RtpStream { ssrc, .. }) = rtp {
+            self.protection().prefetch(ssrc);
+        }
+        if let Some(session) = &self.session {
+            prefetch(std::ptr::from_ref(&session.taps).addr(), size_of::<Taps>());
+        }
     }
 
     /// Counts and reports what came in and is not for the peer connection. Of what did not fit into the buffer

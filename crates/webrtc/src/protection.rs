@@ -16,6 +16,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
+use perpacket_udp::prefetch;
 
 /// RFC 6347 §4.1: type, version, epoch, sequence number, length.
 const RECORD_HEADER: usize = 13;
@@ -61,9 +62,14 @@ impl Ssrcs {
     /// Whether it was seen, or is now.
     #[inline]
     fn admit(&self, ssrc: u32) -> bool {
-        let recent = &self.recent[ssrc as usize % self.recent.len()];
+        let recent = self.recent(ssrc);
         let known = Self::KNOWN | u64::from(ssrc);
         recent.load(Relaxed) == known || self.admit_slowly(ssrc, recent, known)
+    }
+
+    #[inline]
+    fn recent(&self, ssrc: u32) -> &AtomicU64 {
+        &self.recent[ssrc as usize % self.recent.len()]
     }
 
     fn admit_slowly(&self, ssrc: u32, recent: &AtomicU64, known: u64) -> bool {
@@ -120,6 +126,12 @@ impl Protection {
         if !self.established.load(Relaxed) {
             self.established.store(true, Relaxed);
         }
+    }
+
+    /// Asks for what media of that source is looked up in.
+    #[inline]
+    pub(crate) fn prefetch(&self, ssrc: u32) {
+        prefetch(std::ptr::from_ref(self.ssrcs.recent(ssrc)).addr(), 1);
     }
 
     /// Whether a datagram that came in may be handed on. Which protocol it is goes by what the stack

@@ -73,14 +73,15 @@ pub(crate) enum Reader {
     Floor,
 }
 
-/// Sends and receives so many datagrams of 100 peers, to be counted or profiled.
+/// Sends and receives so many datagrams of so many peers, to be counted or profiled.
 ///
 /// # Errors
 /// When there are no sockets left, or datagrams are lost.
-pub(crate) fn receive(reader: Reader, count: usize) -> Result<()> {
+pub(crate) fn receive(reader: Reader, number: usize, count: usize) -> Result<()> {
+    allow_descriptors()?;
     let runtime = current_thread()?;
-    let mut peers = Peers::new(PEERS[2], LENGTH)?;
-    let mux = |kind| runtime.block_on(Mux::new(kind, &peers, PEERS[2]));
+    let mut peers = Peers::new(number, LENGTH)?;
+    let mux = |kind| runtime.block_on(Mux::new(kind, &peers, number));
     let kind = match reader {
         Reader::Stock => ReceiverKind::Mux(mux(Kind::Stock)?),
         Reader::Mux => ReceiverKind::Mux(mux(Kind::Custom)?),
@@ -88,7 +89,7 @@ pub(crate) fn receive(reader: Reader, count: usize) -> Result<()> {
     };
     let mut receiver = Receiver {
         name: String::new(),
-        peers: PEERS[2],
+        peers: number,
         segmented: true,
         kind,
     };

@@ -16,3 +16,4 @@ mod twins;
 pub(crate) use errors::Subscription;
 pub(crate) use raw::RawIcmp;
 pub(crate) use socket::{BatchState, Socket, Stamping};
+pub(crate) use sys::prefetch;

@@ -3,6 +3,7 @@
 
 mod many;
 mod name;
+mod prefetch;
 
 use std::{
     io, mem,
@@ -19,6 +20,7 @@ use tokio::{
 
 pub(super) use many::{MESSAGES, Outbound, receive_messages, send_messages};
 pub(super) use name::Name;
+pub(crate) use prefetch::prefetch;
 
 /// Room for every control message that a receive can bring: on a dual-stack socket the IPv4 and the
 /// IPv6 form of TTL, TOS and destination, two kinds of timestamp, and an extended error with its offender.

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
-use perpacket_udp::{Ecn, IcmpErrorKind, RecvMeta, Tos};
+use perpacket_udp::{Ecn, IcmpErrorKind, RecvMeta, Tos, prefetch};
 
 use super::{ClassCounters, DropCause, IcmpCounters, PeerCounters};
 use crate::{
@@ -41,6 +41,23 @@ struct Received {
     ecn: [AtomicU64; 4],
     /// TTL and TOS as they came last, each with a bit that says whether it did.
     last: AtomicU32,
+}
+
+/// What is counted of the header of a datagram that came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReceivedWith {
+    ttl: Option<u8>,
+    tos: Option<Tos>,
+}
+
+impl From<&RecvMeta> for ReceivedWith {
+    #[inline]
+    fn from(meta: &RecvMeta) -> Self {
+        Self {
+            ttl: meta.ttl,
+            tos: meta.tos,
+        }
+    }
 }
 
 const TTL_KNOWN: u32 = 1 << 16;
@@ -83,16 +100,17 @@ impl LiveClass {
         );
     }
 
+    /// So many datagrams came in with the same header, and so many bytes together.
     #[inline]
-    pub(super) fn received(&self, meta: &RecvMeta) {
+    pub(super) fn received(&self, datagrams: usize, bytes: usize, header: ReceivedWith) {
         let live = &self.received;
-        add(&live.bytes, meta.len);
-        let ecn = meta.tos.map_or(Ecn::NotEct, Tos::ecn);
-        add(&live.ecn[usize::from(ecn.bits())], 1);
-        let known = meta.ttl.map_or(0, |_| TTL_KNOWN) | meta.tos.map_or(0, |_| TOS_KNOWN);
+        add(&live.bytes, bytes);
+        let ecn = header.tos.map_or(Ecn::NotEct, Tos::ecn);
+        add(&live.ecn[usize::from(ecn.bits())], datagrams);
+        let known = header.ttl.map_or(0, |_| TTL_KNOWN) | header.tos.map_or(0, |_| TOS_KNOWN);
         let (ttl, tos) = (
-            meta.ttl.unwrap_or_default(),
-            meta.tos.unwrap_or_default().byte(),
+            header.ttl.unwrap_or_default(),
+            header.tos.unwrap_or_default().byte(),
         );
         let last = known | u32::from_le_bytes([ttl, tos, 0, 0]);
         live.last.store(last, Relaxed);
@@ -134,6 +152,14 @@ impl LivePeer {
     #[inline]
     pub(super) fn class(&self, class: PacketClass) -> &LiveClass {
         self.classes[class.index()].get_or_init(Box::default)
+    }
+
+    /// Asks for what is counted of datagrams that come in.
+    #[inline]
+    pub(super) fn prefetch(&self, class: PacketClass) {
+        if let Some(class) = self.classes[class.index()].get() {
+            prefetch(std::ptr::from_ref(&class.received).addr(), 1);
+        }
     }
 
     pub(super) fn icmp(&self, kind: IcmpErrorKind) {

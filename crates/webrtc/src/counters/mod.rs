@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use perpacket_udp::{IcmpErrorKind, RecvMeta, Tos};
 
 pub use cause::DropCause;
-use live::LivePeer;
+use live::{LivePeer, ReceivedWith};
 use table::Table;
 
 use crate::{
@@ -135,6 +135,16 @@ impl PeerCounters {
     }
 }
 
+/// Datagrams of one peer and one class that came in with the same header, and are not counted yet.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    peer: PeerKey,
+    class: PacketClass,
+    with: ReceivedWith,
+    datagrams: usize,
+    bytes: usize,
+}
+
 /// The counters of one socket. They are added to without a lock.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
@@ -200,7 +210,60 @@ impl Counters {
 
     #[inline]
     pub(crate) fn received(&self, peer: SocketAddr, class: PacketClass, meta: &RecvMeta) {
-        self.of(peer, STRANGERS).class(class).received(meta);
+        let counters = self.of(peer, STRANGERS).class(class);
+        counters.received(1, meta.len, meta.into());
+    }
+
+    /// Counts a datagram that came in, later perhaps, together with those that are like it: once a `tally` that it
+    /// is not like has to make way, or is [settled](Self::settle).
+    #[inline]
+    pub(crate) fn tally(
+        &self,
+        tally: &mut Option<Tally>,
+        peer: PeerKey,
+        class: PacketClass,
+        meta: &RecvMeta,
+    ) {
+        let with = ReceivedWith::from(meta);
+        match tally {
+            Some(tally) if (tally.peer, tally.class, tally.with) == (peer, class, with) => {
+                tally.datagrams += 1;
+                tally.bytes += meta.len;
+            }
+            _ => {
+                self.settle(tally);
+                *tally = Some(Tally {
+                    peer,
+                    class,
+                    with,
+                    datagrams: 1,
+                    bytes: meta.len,
+                });
+            }
+        }
+    }
+
+    /// Counts what is tallied.
+    #[inline]
+    pub(crate) fn settle(&self, tally: &mut Option<Tally>) {
+        if let Some(tally) = tally.take() {
+            let counters = self.of_key(tally.peer, STRANGERS).class(tally.class);
+            counters.received(tally.datagrams, tally.bytes, tally.with);
+        }
+    }
+
+    /// Asks for what is looked at first when something is counted.
+    #[inline]
+    pub(crate) fn prefetch_head(&self) {
+        self.peers.prefetch();
+    }
+
+    /// Asks for what is counted of datagrams that come in from a peer.
+    #[inline]
+    pub(crate) fn prefetch(&self, peer: &SocketAddr, class: PacketClass) {
+        if let Some(live) = self.peers.get(&peer.into()) {
+            live.prefetch(class);
+        }
     }
 
     pub(crate) fn icmp(&self, peer: SocketAddr, kind: IcmpErrorKind) {

@@ -7,11 +7,12 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
+use perpacket_udp::prefetch;
 
 use crate::policy::PeerKey;
 
 /// A socket of ICE has few peers: those are looked through one by one.
-const FEW: usize = 4;
+const FEW: usize = 3;
 
 /// Room for some more, and for as many as there may be.
 const SOME: usize = 64;
@@ -27,6 +28,8 @@ const TRIES: usize = 4;
 /// empty slot need not be looked at.
 #[derive(Debug)]
 pub(super) struct Table<T> {
+    /// Most have one: it takes no way from here.
+    first: OnceLock<(PeerKey, T)>,
     few: [Slot<T>; FEW],
     some: OnceLock<Box<[Slot<T>]>>,
     many: OnceLock<Box<[Slot<T>]>>,
@@ -39,6 +42,7 @@ type Slot<T> = OnceLock<Box<(PeerKey, T)>>;
 impl<T> Default for Table<T> {
     fn default() -> Self {
         Self {
+            first: OnceLock::new(),
             few: Default::default(),
             some: OnceLock::new(),
             many: OnceLock::new(),
@@ -49,8 +53,19 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
+    /// Asks for what is looked at first.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        let first = &self.first;
+        prefetch(std::ptr::from_ref(first).addr(), size_of_val(first));
+    }
+
     #[inline]
     pub(super) fn get(&self, peer: &PeerKey) -> Option<&T> {
+        let (of, value) = self.first.get()?;
+        if of == peer {
+            return Some(value);
+        }
         for slot in &self.few {
             let (of, value) = &**slot.get()?;
             if of == peer {
@@ -84,6 +99,10 @@ impl<T: Default> Table<T> {
         if self.len.load(Relaxed) >= most {
             return None;
         }
+        let (of, value) = self.first.get_or_init(|| self.begin(peer));
+        if *of == peer {
+            return Some(value);
+        }
         for slot in &self.few {
             if let Some(value) = self.take(slot, peer) {
                 return Some(value);
@@ -103,11 +122,13 @@ impl<T: Default> Table<T> {
 
     /// Takes the slot for a peer, if it is empty or the peer's.
     fn take<'a>(&self, slot: &'a Slot<T>, peer: PeerKey) -> Option<&'a T> {
-        let (of, value) = &**slot.get_or_init(|| {
-            self.len.fetch_add(1, Relaxed);
-            Box::new((peer, T::default()))
-        });
+        let (of, value) = &**slot.get_or_init(|| Box::new(self.begin(peer)));
         (*of == peer).then_some(value)
+    }
+
+    fn begin(&self, peer: PeerKey) -> (PeerKey, T) {
+        self.len.fetch_add(1, Relaxed);
+        (peer, T::default())
     }
 }
 
@@ -116,11 +137,13 @@ impl<T> Table<T> {
     pub(super) fn iter(&self) -> impl Iterator<Item = (PeerKey, &T)> {
         let more = [&self.some, &self.many].into_iter();
         let more = more.filter_map(OnceLock::get).flatten();
-        self.few
-            .iter()
-            .chain(more)
-            .filter_map(OnceLock::get)
-            .map(|entry| (entry.0, &entry.1))
+        let more = self.few.iter().chain(more).filter_map(OnceLock::get);
+        let all = self
+            .first
+            .get()
+            .into_iter()
+            .chain(more.map(|entry| &**entry));
+        all.map(|(peer, value)| (*peer, value))
     }
 
     fn hash(&self, peer: &PeerKey) -> usize {

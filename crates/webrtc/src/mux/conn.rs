@@ -1,4 +1,11 @@
-use std::{any::Any, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use webrtc_util::Conn;
@@ -6,13 +13,13 @@ use webrtc_util::Conn;
 use super::{
     AddressFamily, Shared,
     flow::{Flow, Via},
-    queue::Popped,
+    queue::{Pop, Popped, UNSPECIFIED},
     routes::{Asker, Proof},
 };
 use crate::{
     DropCause, PacketClass, StunClass, StunHeader,
     policy::key,
-    port::{Addressed, Outgoing},
+    port::{Addressed, Outgoing, Port},
     probe::{Egress, Exit, ExitSocket},
     send_to::{SendTo, Transmits, Waiting},
 };
@@ -187,18 +194,19 @@ impl Conn for MuxConn {
     }
 
     /// Fails only once the connection is closed. Dropping the future loses no datagram.
-    async fn recv_from(&self, buffer: &mut [u8]) -> webrtc_util::Result<(usize, SocketAddr)> {
-        let _reader = self.flow.reader();
-        loop {
-            match self.flow.queue.pop(buffer).await {
-                Some(Popped::Datagram(length, source)) => return Ok((length, source)),
-                Some(Popped::Truncated(source)) => {
-                    let port = &self.flow.port;
-                    port.refused(buffer, source, DropCause::Truncated);
-                }
-                None => return Err(webrtc_util::Error::ErrUseClosedNetworkConn),
-            }
-        }
+    fn recv_from<'a, 'b, 'c>(
+        &'a self,
+        buffer: &'b mut [u8],
+    ) -> Pin<Box<dyn Future<Output = webrtc_util::Result<(usize, SocketAddr)>> + Send + 'c>>
+    where
+        'a: 'c,
+        'b: 'c,
+        Self: 'c,
+    {
+        Box::pin(RecvFrom {
+            port: &self.flow.port,
+            pop: self.flow.queue.pop(buffer),
+        })
     }
 
     async fn send(&self, _: &[u8]) -> webrtc_util::Result<usize> {
@@ -242,7 +250,7 @@ impl Conn for MuxConn {
                 // Twice, because who reads is busy with a datagram now and then.
                 for _ in 0..2 {
                     tokio::time::sleep(GRACE).await;
-                    if !flow.upgrade().is_some_and(|flow| flow.is_abandoned()) {
+                    if !flow.upgrade().is_some_and(|flow| flow.queue.is_abandoned()) {
                         return;
                     }
                 }
@@ -256,6 +264,29 @@ impl Conn for MuxConn {
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {
         self
+    }
+}
+
+/// The future of [`MuxConn::recv_from`].
+struct RecvFrom<'a> {
+    port: &'a Port,
+    pop: Pop<'a>,
+}
+
+impl Future for RecvFrom<'_> {
+    type Output = webrtc_util::Result<(usize, SocketAddr)>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { port, pop } = &mut *self;
+        let mut source = UNSPECIFIED;
+        loop {
+            match ready!(pop.poll(cx, &mut source)) {
+                Some(Popped::Datagram(length)) => return Poll::Ready(Ok((length, source))),
+                Some(Popped::Truncated) => port.refused(pop.buffer, source, DropCause::Truncated),
+                None => return Poll::Ready(Err(webrtc_util::Error::ErrUseClosedNetworkConn)),
+            }
+        }
     }
 }
 

@@ -378,6 +378,7 @@ impl CustomMux {
                 flow: Arc::clone(&flow),
             };
             let conn = Arc::new(conn);
+            flow.queue.is_read_through(&*conn);
             let egress = Arc::downgrade(&conn) as _;
             // It is new, so nobody has set it.
             let _ = flow.port.egress.set(egress);

@@ -5,13 +5,16 @@ use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use tokio::{sync::oneshot, time::Instant};
 
@@ -19,6 +22,7 @@ use super::{
     conn::MuxConn,
     flow::{ADDRESSES, Flow, TransactionId, Via, lock},
 };
+use crate::policy::PeerKey;
 
 /// How long an address stays with its flow after the last check that proved it: as long as consent
 /// lasts (RFC 7675 §5.1).
@@ -36,11 +40,19 @@ pub(super) struct Routes {
     flows: Mutex<HashMap<Arc<str>, Entry>>,
     /// Only addresses that were proved are in it, so nobody can fill it with those that collide.
     addresses: papaya::HashMap<SocketAddr, Arc<Binding>, RandomState>,
+    /// Whose each of them is. It is apart from what else is known of them, so that who looks for many at a time
+    /// reads no more memory than it has to. Whoever changes it holds the lock on the flows.
+    owners: RwLock<Owners>,
+    /// How often that has changed.
+    changes: AtomicU64,
     transactions: Mutex<HashMap<TransactionId, Asked>>,
     /// Username fragments and passwords that were learnt before their connection was made.
     credentials: Mutex<VecDeque<(String, String)>>,
     started: Instant,
 }
+
+/// Flows by their peers' addresses.
+pub(super) type Owners = HashMap<PeerKey, Arc<Flow>, RandomState>;
 
 #[derive(Debug)]
 struct Entry {
@@ -48,11 +60,9 @@ struct Entry {
     conn: Weak<MuxConn>,
 }
 
-/// An address of a peer, and the flow that it belongs to.
+/// What is known of an address of a peer.
 #[derive(Debug)]
 struct Binding {
-    /// `None` once it is taken out of the map, which keeps for a while what was in it.
-    flow: ArcSwapOption<Flow>,
     /// As the kernel names it, with the scope of a link-local address.
     address: SocketAddr,
     via: ArcSwap<Via>,
@@ -105,16 +115,10 @@ impl Binding {
         }
     }
 
-    fn is_of(&self, flow: &Arc<Flow>) -> bool {
-        let owner = self.flow.load();
-        owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, flow))
-    }
-
-    fn yields_to(&self, flow: &Flow, now: u64, proof: Proof) -> bool {
+    /// Whether its owner yields to another flow.
+    fn yields_to(&self, owner: &Flow, flow: &Flow, now: u64, proof: Proof) -> bool {
         let within = |at: u64, time| at != NEVER && now.saturating_sub(at) < millis(time);
         let proved = self.proved.load(Relaxed);
-        let owner = self.flow.load();
-        let Some(owner) = &*owner else { return true };
         let of_one_session = match (&owner.port.session, &flow.port.session) {
             (Some(mine), Some(theirs)) => Arc::ptr_eq(mine, theirs),
             _ => false,
@@ -134,6 +138,8 @@ impl Routes {
                 .hasher(RandomState::default())
                 .resize_mode(papaya::ResizeMode::Blocking)
                 .build(),
+            owners: RwLock::default(),
+            changes: AtomicU64::new(0),
             transactions: Mutex::default(),
             credentials: Mutex::default(),
             started: Instant::now(),
@@ -191,19 +197,37 @@ impl Routes {
             .map(|entry| Arc::clone(&entry.flow))
     }
 
-    /// Hands `f` the flow that an address belongs to.
+    /// The flow that an address belongs to.
+    pub(super) fn owner(&self, address: SocketAddr) -> Option<Arc<Flow>> {
+        self.owners().get(&address.into()).map(Arc::clone)
+    }
+
+    /// How often it has changed whose an address is.
     #[inline]
-    pub(super) fn at<R>(&self, address: SocketAddr, f: impl FnOnce(Option<&Arc<Flow>>) -> R) -> R {
-        let addresses = self.addresses.pin();
-        let flow = addresses.get(&address).map(|binding| binding.flow.load());
-        f(flow.as_ref().and_then(|flow| flow.as_ref()))
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Acquire)
+    }
+
+    /// Whose addresses are: not to be held while anything is done that could wait, or call what is not ours.
+    pub(super) fn owners(&self) -> RwLockReadGuard<'_, Owners> {
+        self.owners.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says whose an address is, or that it is nobody's: whose it was. To be called with the lock on the flows.
+    fn set_owner(&self, address: SocketAddr, owner: Option<&Arc<Flow>>) -> Option<Arc<Flow>> {
+        let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
+        self.changes.fetch_add(1, Release);
+        match owner {
+            Some(owner) => owners.insert(address.into(), Arc::clone(owner)),
+            None => owners.remove(&address.into()),
+        }
     }
 
     /// Whether an address belongs to that flow.
     pub(super) fn belongs_to(&self, address: SocketAddr, flow: &Arc<Flow>) -> bool {
-        self.at(address, |owner| {
-            owner.is_some_and(|owner| Arc::ptr_eq(owner, flow))
-        })
+        let owners = self.owners();
+        let owner = owners.get(&address.into());
+        owner.is_some_and(|owner| Arc::ptr_eq(owner, flow))
     }
 
     /// From where to send to an address that something came from, and its full name.
@@ -229,21 +253,24 @@ impl Routes {
     ) -> Result<(), Taken> {
         let now = self.now();
         let addresses = self.addresses.pin();
+        // If it goes to another now, this renews what is forgotten.
         if let Some(binding) = addresses.get(&key)
-            && binding.is_of(flow)
+            && self.belongs_to(key, flow)
         {
             binding.renew(now, via, proof);
             return Ok(());
         }
         // Whoever changes what belongs to whom holds this lock.
         let flows = lock(&self.flows);
-        if let Some(binding) = addresses.get(&key) {
+        if let Some(binding) = addresses.get(&key)
+            && let Some(owner) = self.owner(key)
+        {
             // Another socket's reader was faster.
-            if binding.is_of(flow) {
+            if Arc::ptr_eq(&owner, flow) {
                 binding.renew(now, via, proof);
                 return Ok(());
             }
-            if !binding.yields_to(flow, now, proof) {
+            if !binding.yields_to(&owner, flow, now, proof) {
                 return Err(Taken);
             }
         }
@@ -251,15 +278,13 @@ impl Routes {
             return Ok(());
         }
         let binding = Arc::new(Binding {
-            flow: ArcSwapOption::new(Some(Arc::clone(flow))),
             address,
             via: ArcSwap::from_pointee(via),
             proved: now.into(),
             answered: AtomicU64::new(if proof == Proof::Answer { now } else { NEVER }),
         });
-        if let Some(old) = addresses.insert(key, binding)
-            && let Some(loser) = old.flow.swap(None)
-        {
+        addresses.insert(key, binding);
+        if let Some(loser) = self.set_owner(key, Some(flow)) {
             lock(&loser.addresses).retain(|address| *address != key);
         }
         let mut of_flow = lock(&flow.addresses);
@@ -307,9 +332,8 @@ impl Routes {
     }
 
     fn free(&self, address: SocketAddr) {
-        if let Some(binding) = self.addresses.pin().remove(&address) {
-            binding.flow.store(None);
-        }
+        self.set_owner(address, None);
+        self.addresses.pin().remove(&address);
     }
 
     /// Remembers whom the answer to a request is for, and from where it has to come.
@@ -360,7 +384,7 @@ impl Routes {
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
         let flows = lock(&self.flows).len();
         let transactions = lock(&self.transactions).len();
-        (flows, self.addresses.pin().len(), transactions)
+        (flows, self.owners().len(), transactions)
     }
 
     fn now(&self) -> u64 {
@@ -394,23 +418,25 @@ mod tests {
             local: None,
         };
         let binding = Binding {
-            flow: ArcSwapOption::new(Some(owner)),
             address: ([192, 0, 2, 1], 1).into(),
             via: ArcSwap::from_pointee(via),
             proved: AtomicU64::new(5_000),
             answered: AtomicU64::new(NEVER),
         };
-        assert!(!binding.yields_to(&other, 34_999, check));
-        assert!(binding.yields_to(&other, 35_000, check));
+        assert!(!binding.yields_to(&owner, &other, 34_999, check));
+        assert!(binding.yields_to(&owner, &other, 35_000, check));
         assert!(
-            binding.yields_to(&other, 6_000, Proof::Answer),
+            binding.yields_to(&owner, &other, 6_000, Proof::Answer),
             "never answered"
         );
 
         binding.renew(7_000, via, Proof::Answer);
-        assert!(!binding.yields_to(&other, 36_999, check));
-        assert!(!binding.yields_to(&other, 14_999, Proof::Answer));
-        assert!(binding.yields_to(&other, 15_000, Proof::Answer), "silent");
-        assert!(binding.yields_to(&other, 37_000, check));
+        assert!(!binding.yields_to(&owner, &other, 36_999, check));
+        assert!(!binding.yields_to(&owner, &other, 14_999, Proof::Answer));
+        assert!(
+            binding.yields_to(&owner, &other, 15_000, Proof::Answer),
+            "silent"
+        );
+        assert!(binding.yields_to(&owner, &other, 37_000, check));
     }
 }

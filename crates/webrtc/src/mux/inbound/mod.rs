@@ -1,10 +1,13 @@
 //! From the wire to the peer connection that a datagram is for. Everything here is from strangers
 //! until a check has proved otherwise.
 
+mod runs;
+
 use std::{io, net::SocketAddr, sync::Arc};
 
 use perpacket_udp::{IcmpErrors, RecvBatch, RecvMeta, Transmit, UdpSocket};
 
+use self::runs::Runs;
 use super::{
     Shared, check,
     flow::{Check, Flow, Via},
@@ -21,13 +24,14 @@ const BUFFER: usize = 8192;
 pub(super) async fn read(shared: Arc<Shared>, sockets: Arc<Vec<UdpSocket>>, socket: usize) {
     let mut closed = shared.closed.subscribe();
     let mut batch = RecvBatch::new();
+    let mut runs = Runs::default();
     loop {
         tokio::select! {
             biased;
             _ = closed.wait_for(|closed| *closed) => return,
             () = shared.port.receive_batch(&sockets[socket], &mut batch) => {}
         }
-        shared.dispatch_all(socket, &batch);
+        shared.dispatch_all(socket, &batch, &mut runs);
     }
 }
 
@@ -53,61 +57,13 @@ pub(super) async fn count_errors(shared: Arc<Shared>, mut errors: IcmpErrors) {
 impl Shared {
     /// The port of the peer connection that an address belongs to, or else the mux's own.
     fn port_of(&self, address: SocketAddr) -> Arc<Port> {
-        self.routes
-            .at(key(address), |flow| flow.map(|flow| Arc::clone(&flow.port)))
-            .unwrap_or_else(|| Arc::clone(&self.port))
+        let owner = self.routes.owner(address);
+        owner.map_or_else(|| Arc::clone(&self.port), |flow| Arc::clone(&flow.port))
     }
 
     /// A datagram was queued, and cannot go out.
     pub(super) fn unsent(&self, transmit: &Transmit<'_>, error: &io::Error) {
         self.port_of(transmit.destination).unsent(transmit, error);
-    }
-
-    /// Dispatches a batch: what one sender has sent in a row goes to its peer connection at once.
-    fn dispatch_all(&self, socket: usize, batch: &RecvBatch) {
-        let mut datagrams = batch.iter().peekable();
-        while let Some((datagram, meta)) = datagrams.next() {
-            if meta.truncated || datagram.len() > BUFFER {
-                self.refused.count(Refused::Truncated);
-                continue;
-            }
-            let belongs = |(other, its): &(&[u8], &RecvMeta)| {
-                its.source == meta.source
-                    && !is_stun(other)
-                    && !its.truncated
-                    && other.len() <= BUFFER
-            };
-            if is_stun(datagram) || !datagrams.peek().is_some_and(belongs) {
-                self.dispatch(socket, datagram, meta);
-                continue;
-            }
-            let mut run = vec![(datagram, meta)];
-            while let Some(next) = datagrams.next_if(belongs) {
-                run.push(next);
-            }
-            self.routes.at(key(meta.source), |flow| match flow {
-                Some(flow) => self.deliver_run(flow, &run),
-                None => (0..run.len()).for_each(|_| self.refused.count(Refused::UnknownSource)),
-            });
-        }
-    }
-
-    /// Queues datagrams of one sender for its peer connection.
-    fn deliver_run(&self, flow: &Flow, run: &[(&[u8], &RecvMeta)]) {
-        let Some((_, meta)) = run.first() else { return };
-        if !flow.serves(meta.source.ip()) {
-            return (0..run.len()).for_each(|_| self.refused.count(Refused::OtherFamily));
-        }
-        let admitted: Vec<_> = run
-            .iter()
-            .filter(|(datagram, meta)| flow.port.arrived(datagram, meta))
-            .map(|(datagram, _)| *datagram)
-            .collect();
-        let source = key(meta.source);
-        flow.queue
-            .push_all(admitted.into_iter(), source, |datagram, refusal| {
-                self.not_queued(flow, datagram, meta.source, &refusal);
-            });
     }
 
     /// A datagram of a peer whose connection does not take it.
@@ -129,10 +85,7 @@ impl Shared {
                 None => self.refused.count(Refused::Malformed),
             }
         } else {
-            self.routes.at(key(meta.source), |flow| match flow {
-                Some(flow) => self.deliver(flow, datagram, meta, false),
-                None => self.refused.count(Refused::UnknownSource),
-            });
+            self.deliver_by_source(datagram, meta, Refused::UnknownSource);
         }
     }
 
@@ -143,10 +96,9 @@ impl Shared {
         let via = self.via(socket, meta);
         match header.class {
             StunClass::Request => self.request(via, header, datagram, meta),
-            StunClass::Indication => self.routes.at(key(meta.source), |flow| match flow {
-                Some(flow) => self.deliver(flow, datagram, meta, false),
-                None => self.refused.count(Refused::UnknownSource),
-            }),
+            StunClass::Indication => {
+                self.deliver_by_source(datagram, meta, Refused::UnknownSource);
+            }
             StunClass::SuccessResponse | StunClass::ErrorResponse => {
                 self.response(via, header, datagram, meta);
             }
@@ -202,10 +154,7 @@ impl Shared {
                 // Whoever asked may have given up.
                 let _ = waiter.send(datagram.to_vec());
             }
-            None => self.routes.at(source, |flow| match flow {
-                Some(flow) => self.deliver(flow, datagram, meta, false),
-                None => self.refused.count(Refused::UnknownTransaction),
-            }),
+            None => self.deliver_by_source(datagram, meta, Refused::UnknownTransaction),
         }
     }
 
@@ -214,6 +163,14 @@ impl Shared {
         let bound = self.routes.bind(flow, key(address), address, via, proof);
         if bound.is_err() {
             self.refused.count(Refused::AddressTaken);
+        }
+    }
+
+    /// Queues a datagram for the peer connection that its source belongs to.
+    fn deliver_by_source(&self, datagram: &[u8], meta: &RecvMeta, otherwise: Refused) {
+        match self.routes.owner(meta.source) {
+            Some(flow) => self.deliver(&flow, datagram, meta, false),
+            None => self.refused.count(otherwise),
         }
     }
 
@@ -254,10 +211,17 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use stun::{
+        agent::TransactionId,
+        attributes::ATTR_USERNAME,
+        integrity::MessageIntegrity,
+        message::{BINDING_REQUEST, Message, Setter},
+        textattrs::TextAttribute,
+    };
     use webrtc::ice::udp_mux::UDPMux as _;
 
     use super::*;
-    use crate::{CustomMux, CustomNet, mux::routes::Proof};
+    use crate::{CustomMux, CustomNet, mux::queue::Popped};
 
     /// From the socket's buffer to that of ICE.
     #[tokio::test]
@@ -274,22 +238,100 @@ mod tests {
         let datagram = [[0x80; 1].as_slice(), &[96; 1199]].concat();
         let sent = socket.send_to(&datagram, itself, &crate::udp::MessageOptions::NONE);
         sent.await.expect("sent");
-        let mut buffer = [0; BUFFER];
-        let meta = socket.recv_from(&mut buffer).await.expect("received");
+        let mut batch = RecvBatch::new();
+        socket.recv_batch(&mut batch).await.expect("received");
+        let (_, meta) = batch.get(0).expect("one");
         let via = Via {
             socket: 0,
             local: None,
         };
         shared.bind(&flow, itself, via, Proof::Answer);
 
+        let (mut runs, mut buffer) = (Runs::default(), [0; BUFFER]);
         let mut round = || {
             for _ in 0..100 {
-                shared.dispatch(0, &datagram, &meta);
-                let popped = flow.queue.try_pop(&mut buffer);
-                assert!(matches!(popped, Ok(Some(_))));
+                shared.dispatch(0, &datagram, meta);
+                shared.dispatch_all(0, &batch, &mut runs);
+                for _ in 0..2 {
+                    let popped = flow.queue.try_pop(&mut buffer);
+                    assert!(matches!(popped, Ok(Some(_))));
+                }
             }
         };
         round();
         assert_eq!(allocation_counter::measure(round).count_total, 0);
+    }
+
+    /// What follows a check goes to whom the check has given the address, although all came together.
+    #[tokio::test]
+    async fn a_check_counts_for_what_comes_behind_it() {
+        let net = CustomNet::new();
+        let mux = CustomMux::bind(&net, ([127, 0, 0, 1], 0).into()).expect("a mux");
+        let mux = Arc::new(mux.for_session(&net.session("both")));
+        let _alice = Arc::clone(&mux).get_conn("alice").await.expect("open");
+        let _bob = Arc::clone(&mux).get_conn("bob").await.expect("open");
+        mux.learn("a=ice-ufrag:bob\r\na=ice-pwd:secret\r\n");
+        let shared = mux.shared();
+        let [alice, bob] = ["alice", "bob"].map(|ufrag| shared.routes.flow(ufrag).expect("there"));
+
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let inbound = UdpSocket::builder(anywhere).recv_batches(true).bind();
+        let inbound = inbound.expect("a socket");
+        let [peer, stranger] =
+            [(); 2].map(|()| std::net::UdpSocket::bind(anywhere).expect("a socket"));
+        let via = Via {
+            socket: 0,
+            local: None,
+        };
+        let address = peer.local_addr().expect("bound");
+        shared.bind(&alice, address, via, Proof::Answer);
+
+        let media = [[0x80, 96].as_slice(), &[0; 98]].concat();
+        let mut check = Message::new();
+        let attributes: [Box<dyn Setter>; 4] = [
+            Box::new(BINDING_REQUEST),
+            Box::new(TransactionId::new()),
+            Box::new(TextAttribute::new(ATTR_USERNAME, "bob:theirs".to_owned())),
+            Box::new(MessageIntegrity::new_short_term_integrity(
+                "secret".to_owned(),
+            )),
+        ];
+        check.build(&attributes).expect("a check");
+        let sent = [
+            (&peer, &media),
+            (&peer, &media),
+            (&stranger, &media),
+            (&peer, &check.raw),
+            (&peer, &media),
+            (&peer, &media),
+            (&peer, &media),
+        ];
+        let mut batch = RecvBatch::new();
+        // It has room for all of them once it was too small a few times.
+        while batch.len() < sent.len() {
+            for (from, datagram) in sent {
+                from.send_to(datagram, inbound.local_addr()).expect("sent");
+            }
+            let mut received = 0;
+            while received < sent.len() {
+                inbound.recv_batch(&mut batch).await.expect("received");
+                received += batch.len();
+            }
+        }
+        shared.dispatch_all(0, &batch, &mut Runs::default());
+
+        let waiting = |flow: &Flow| {
+            let mut buffer = [0; BUFFER];
+            let pop = || flow.queue.try_pop(&mut buffer).expect("open");
+            std::iter::from_fn(pop).collect::<Vec<_>>()
+        };
+        let long = Popped::Datagram(media.len());
+        let of_bob = [Popped::Datagram(check.raw.len()), long, long, long];
+        assert_eq!(waiting(&alice), [long, long]);
+        assert_eq!(waiting(&bob), of_bob);
+        assert_eq!(mux.snapshot().refused.unknown_source, 1);
+        for (flow, count) in [(&alice, 2), (&bob, 4)] {
+            assert_eq!(flow.port.counters.total().total().received, count);
+        }
     }
 }
