@@ -39,7 +39,11 @@ pub(crate) enum Counted {
     /// `CustomMux` of 10 peers, and of 1,000.
     ReceiveMuxFew,
     ReceiveMuxMany,
-    /// `recvmsg` likewise.
+    /// A tokio socket of one peer connection.
+    ReceiveOwnStock,
+    /// `CustomConn` likewise.
+    ReceiveOwn,
+    /// `recvmsg`, of what 100 peers send.
     ReceiveFloor,
 }
 
@@ -47,7 +51,7 @@ pub(crate) enum Counted {
 pub(crate) fn benchmarks() -> Vec<Benchmark> {
     vec![Benchmark {
         name: "instructions",
-        about: "user-space instructions of one send and of one receive of 100 peers, 1200 B, by callgrind",
+        about: "user-space instructions of one send and of one receive, 1200 B, by callgrind",
         run,
     }]
 }
@@ -115,6 +119,8 @@ pub(crate) fn work(counted: Counted, count: usize) -> Result<()> {
         Counted::ReceiveMux => return receive(Reader::Mux, 100, count),
         Counted::ReceiveMuxFew => return receive(Reader::Mux, 10, count),
         Counted::ReceiveMuxMany => return receive(Reader::Mux, 1000, count),
+        Counted::ReceiveOwnStock => return receive(Reader::OwnStock, 1, count),
+        Counted::ReceiveOwn => return receive(Reader::Own, 1, count),
         Counted::ReceiveFloor => return receive(Reader::Floor, 100, count),
         Counted::Stock
         | Counted::NoOptions

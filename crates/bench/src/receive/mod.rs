@@ -3,6 +3,7 @@
 mod burst;
 mod floor;
 mod muxes;
+mod own;
 mod tasks;
 mod threads;
 
@@ -20,6 +21,7 @@ use self::{
     burst::{Peers, RUN},
     floor::Floor,
     muxes::{Kind, Mux},
+    own::Own,
     tasks::Tasks,
 };
 
@@ -28,7 +30,7 @@ pub(crate) fn benchmarks() -> Vec<Benchmark> {
     vec![
         Benchmark {
             name: "receive",
-            about: "a mux with 1 to 1,000 peers, a reader for each, all on one thread",
+            about: "a mux with 1 to 1,000 peers, a reader for each, all on one thread; the own socket of a peer connection",
             run,
         },
         Benchmark {
@@ -58,6 +60,7 @@ struct Receiver {
 
 enum ReceiverKind {
     Mux(Mux),
+    Own(Own),
     Floor(Floor),
     Tasks(Tasks),
 }
@@ -69,6 +72,10 @@ pub(crate) enum Reader {
     Stock,
     /// `CustomMux`.
     Mux,
+    /// A tokio socket.
+    OwnStock,
+    /// `CustomConn`.
+    Own,
     /// `recvmsg` alone.
     Floor,
 }
@@ -85,6 +92,8 @@ pub(crate) fn receive(reader: Reader, number: usize, count: usize) -> Result<()>
     let kind = match reader {
         Reader::Stock => ReceiverKind::Mux(mux(Kind::Stock)?),
         Reader::Mux => ReceiverKind::Mux(mux(Kind::Custom)?),
+        Reader::OwnStock => ReceiverKind::Own(runtime.block_on(Own::new(Kind::Stock))?),
+        Reader::Own => ReceiverKind::Own(runtime.block_on(Own::new(Kind::Custom))?),
         Reader::Floor => ReceiverKind::Floor(Floor::one_by_one()?),
     };
     let mut receiver = Receiver {
@@ -120,6 +129,14 @@ fn run(options: &Options) -> Result<Outcome> {
             peers: 100,
             segmented: false,
             kind: ReceiverKind::Mux(mux),
+        });
+    }
+    for (name, kind) in [("stock", Kind::Stock), ("conn", Kind::Custom)] {
+        receivers.push(Receiver {
+            name: format!("receive/1/own-socket/{name}"),
+            peers: 1,
+            segmented: true,
+            kind: ReceiverKind::Own(runtime.block_on(Own::new(kind))?),
         });
     }
     for (name, floor) in [
@@ -172,6 +189,7 @@ impl Receiver {
         let mut total = Sample::default();
         let to = match &self.kind {
             ReceiverKind::Mux(mux) => Some(mux.address),
+            ReceiverKind::Own(own) => Some(own.address),
             ReceiverKind::Floor(floor) => Some(floor.address()?),
             ReceiverKind::Tasks(_) => None,
         };
@@ -183,6 +201,7 @@ impl Receiver {
             let (begun, before) = (std::time::Instant::now(), thread_time());
             match &mut self.kind {
                 ReceiverKind::Mux(mux) => runtime.block_on(mux.read(sent))?,
+                ReceiverKind::Own(own) => runtime.block_on(own.read(sent))?,
                 ReceiverKind::Floor(floor) => floor.read(sent)?,
                 ReceiverKind::Tasks(tasks) => runtime.block_on(tasks.read()),
             }
@@ -204,7 +223,7 @@ fn compare(outcome: &mut Outcome, samples: &[Vec<Sample>]) {
     let compared = |name: &str, base: &str| Some(ratio(of(name)?, of(base)?));
     for row in &mut outcome.rows {
         let base = match row.name.rsplit_once('/') {
-            Some((rest, "mux")) => format!("{rest}/stock"),
+            Some((rest, "mux" | "conn")) => format!("{rest}/stock"),
             Some(("receive/100/floor", _)) => "receive/100/stock".to_owned(),
             Some(("receive/1000/floor", _)) => "receive/10/floor/tasks".to_owned(),
             _ => continue,
