@@ -173,14 +173,20 @@ impl CustomConn {
 
     /// The next datagram for the stack that fits into `buffer`, as [`Conn::recv_from`] promises it.
     async fn receive(&self, socket: &UdpSocket, buffer: &mut [u8]) -> (usize, SocketAddr) {
-        self.guard.settled().await;
+        // What is seldom waited for is put elsewhere: every socket has one of these as long as nothing comes.
+        if !self.guard.is_settled() {
+            Box::pin(self.guard.settled()).await;
+        }
         loop {
             let meta = match self.guard.query() {
                 None => self.port.receive(socket, buffer).await,
-                Some(query) => match self.receive_until_due(socket, buffer, query).await {
-                    Some(meta) => meta,
-                    None => continue,
-                },
+                Some(query) => {
+                    let received = Box::pin(self.receive_until_due(socket, buffer, query));
+                    match received.await {
+                        Some(meta) => meta,
+                        None => continue,
+                    }
+                }
             };
             if self.accept(&buffer[..meta.len], &meta) {
                 return (meta.len, meta.source);

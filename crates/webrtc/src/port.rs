@@ -85,7 +85,7 @@ impl Port {
         loop {
             match socket.recv_from(buffer).await {
                 Ok(meta) => return meta,
-                Err(error) => self.receive_failed(&error, &mut rest).await,
+                Err(error) => Box::pin(self.receive_failed(&error, &mut rest)).await,
             }
         }
     }
@@ -94,7 +94,7 @@ impl Port {
     pub(crate) async fn receive_batch(&self, socket: &UdpSocket, batch: &mut RecvBatch) {
         let mut rest = REST.0;
         while let Err(error) = socket.recv_batch(batch).await {
-            self.receive_failed(&error, &mut rest).await;
+            Box::pin(self.receive_failed(&error, &mut rest)).await;
         }
     }
 
