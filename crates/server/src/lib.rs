@@ -46,6 +46,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod answer;
 mod api;
 mod connection;
 mod echo;

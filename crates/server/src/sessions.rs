@@ -19,6 +19,7 @@ use webrtc::{
 use crate::{
     CreateError, Transport,
     admission::{Admission, Room},
+    answer::without_end_of_candidates,
     connection::{Connection, has_ended},
     ids,
     offer::Offer,
@@ -439,7 +440,7 @@ impl Shared {
             tos_report,
         )
         .await?;
-        let answer = attached.complete(answer);
+        let answer = without_end_of_candidates(&attached.complete(answer));
 
         let (guard, gone) = watch::channel(());
         let end = End {
