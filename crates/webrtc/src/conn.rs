@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use perpacket_udp::{Capabilities, Error, RecvMeta, UdpSocket};
 use tokio::{
-    sync::watch,
+    sync::Notify,
     time::{Instant, timeout_at},
 };
 use webrtc_util::Conn;
@@ -60,7 +60,8 @@ pub struct CustomConn {
     capabilities: Capabilities,
     port: Arc<Port>,
     guard: Guard,
-    closed: watch::Sender<bool>,
+    /// Wakes those who wait when it is closed.
+    closed: Notify,
     remote: OnceLock<SocketAddr>,
 }
 
@@ -123,7 +124,7 @@ impl CustomConn {
             capabilities,
             port,
             guard: Guard::default(),
-            closed: watch::Sender::new(false),
+            closed: Notify::new(),
             remote: OnceLock::new(),
         })
     }
@@ -159,13 +160,14 @@ impl CustomConn {
     #[cold]
     fn wait_and_receive<'a>(&'a self, buffer: &'a mut [u8]) -> recv_from::Waiting<'a> {
         Box::pin(async {
-            let mut closed = self.closed.subscribe();
+            // Before the look, so that what closes it after that wakes.
+            let closed = self.closed.notified();
             let Some(socket) = self.way_out.0.cloned() else {
                 return Err(webrtc_util::Error::ErrUseClosedNetworkConn);
             };
             tokio::select! {
                 biased;
-                _ = closed.wait_for(|closed| *closed) => Err(webrtc_util::Error::ErrUseClosedNetworkConn),
+                () = closed => Err(webrtc_util::Error::ErrUseClosedNetworkConn),
                 received = self.receive(&socket, buffer) => Ok(received),
             }
         })
@@ -361,7 +363,7 @@ impl Conn for CustomConn {
     /// room in it.
     async fn close(&self) -> webrtc_util::Result<()> {
         self.way_out.0.close();
-        self.closed.send_replace(true);
+        self.closed.notify_waiters();
         Ok(())
     }
 

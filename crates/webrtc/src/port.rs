@@ -40,7 +40,7 @@ pub(crate) struct Port {
     /// Which peer each TURN channel leads to.
     channels: ArcSwap<Vec<(u16, SocketAddr)>>,
     /// Where there is no session, which has one for all its sockets.
-    protection: Protection,
+    protection: Option<Box<Protection>>,
     /// Set once there is somebody who sends.
     pub(crate) egress: OnceLock<Weak<dyn Egress>>,
 }
@@ -53,11 +53,11 @@ impl Port {
     ) -> Self {
         Self {
             local,
+            protection: session.is_none().then(Box::default),
             session,
             counters: Counters::default(),
             hub,
             channels: ArcSwap::default(),
-            protection: Protection::default(),
             egress: OnceLock::new(),
         }
     }
@@ -75,7 +75,7 @@ impl Port {
     fn protection(&self) -> &Protection {
         match &self.session {
             Some(session) => &session.protection,
-            None => &self.protection,
+            None => (self.protection.as_ref()).expect("there is one where there is no session"),
         }
     }
 
