@@ -245,6 +245,9 @@ fn messages(family: Family, sockets: Sockets) -> Result<()> {
         ensure!(line.contains(&format!(" {address}")), "{line}");
     }
     ensure!(created.body().contains("a=candidate"), "{created:?}");
+    // Some clients fail at it.
+    let says_so = created.body().contains("a=end-of-candidates");
+    ensure!(!says_so, "{created:?}");
 
     for length in [1, 1_000, 1_200, 16_384, 65_535] {
         let text = "é".repeat(length / 2) + "!";
