@@ -371,3 +371,35 @@ impl Conn for CustomConn {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        task::Poll::{self, Ready},
+        time::Duration,
+    };
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn closing_ends_who_waits_and_who_comes_later() {
+        let anywhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let conn = CustomConn::bind(&CustomNet::new(), anywhere).expect("a socket");
+        let peer = std::net::UdpSocket::bind(anywhere).expect("a socket");
+        let to = peer.local_addr().expect("bound");
+        conn.send_to(b"x", to).await.expect("it never fails");
+
+        let mut buffer = [0; 9];
+        let mut waits = conn.recv_from(&mut buffer);
+        let first = poll_fn(|cx| Ready(waits.as_mut().poll(cx))).await;
+        assert!(matches!(first, Poll::Pending));
+        conn.close().await.expect("closed");
+        let ended = timeout(Duration::from_secs(10), waits).await;
+        assert!(ended.expect("it ends").is_err());
+        let later = timeout(Duration::from_secs(10), conn.recv_from(&mut [0; 9])).await;
+        assert!(later.expect("it ends").is_err());
+    }
+}
